@@ -1,0 +1,32 @@
+export { EngineError, type ErrorDetails } from './base/errors.ts';
+export { ERROR_CODES, TaskState, type ErrorCode } from './base/error-codes.ts';
+export type { Clock } from './base/clock.ts';
+export type { Logger } from './base/logger.ts';
+export type { Permission } from './memory/permission.ts';
+export type { MemoryLike } from './memory/buffer-store.ts';
+export type { MetadataStore } from './metadata/metadata-store.ts';
+export type { TransportFactory } from './transport/transport.ts';
+export type {
+  Batch,
+  BatchRequest,
+  BatchStatus,
+  ColumnResult,
+  Columns,
+  Engine,
+  EngineLimits,
+  EngineOptions,
+  EngineStats,
+  MemoryRegion,
+  Notification,
+  NotificationContent,
+  OpcodeName,
+  OpenOptions,
+  Priority,
+  RegisterOptions,
+  Segment,
+  SegmentBuffer,
+  TaskStatus,
+  TransferOptions,
+  TransferRequest,
+  TransferResult,
+} from './engine/engine-api.ts';

@@ -1,0 +1,147 @@
+import type { Clock } from '../base/clock.ts';
+import type { EngineError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Random } from '../base/random.ts';
+import type { MemoryRegistry } from '../memory/memory-registry.ts';
+import type { RegisteredRegion } from '../memory/registered-region.ts';
+import type { SegmentDescriptor, SegmentDraft } from '../segment/segment-descriptor.ts';
+import type { Outcome } from './outcome.ts';
+import type { SliceRun } from './slice.ts';
+
+/** What a peer is to a transport: its document and where its ports are. */
+export interface Peer {
+  readonly descriptor: SegmentDescriptor;
+  /** Host name or address (IPv6 without brackets) at which the peer can be reached. */
+  readonly host: string;
+}
+
+/**
+ * Where outcomes go.
+ *
+ * Never called from inside `post`. For each run, outcomes come in the order in which its slices
+ * were taken, and each taken slice gets exactly one.
+ */
+export interface CompletionSink {
+  /**
+   * Ends the next `count` slices of `run`.
+   *
+   * @param quiescent false when bytes of these slices may still arrive at the destination; the
+   * source is never read again in any case. Only meaningful for outcomes other than `ok`.
+   */
+  complete(
+    run: SliceRun,
+    count: number,
+    outcome: Outcome,
+    error?: EngineError,
+    quiescent?: boolean,
+  ): void;
+  /** The route can take work again after a `post` that took less than it was offered. */
+  ready(route: Route): void;
+}
+
+/** A handshake message (type 0 of the control port): a JSON object, exact in its types. */
+export type HandshakeMessage = Readonly<Record<string, unknown>>;
+
+/** What the engine lends to a transport. */
+export interface TransportHost {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly sink: CompletionSink;
+  /** Registered memory of this engine; targets resolve the addresses of peers with it. */
+  readonly registry: MemoryRegistry;
+  /** Name of the local segment. */
+  readonly segmentName: string;
+  /** Address to listen on; undefined means every interface (both families). */
+  readonly bindHost: string | undefined;
+  /** Ports to listen on, inclusive; undefined means one that the system chooses. */
+  readonly portRange: { readonly min: number; readonly max: number } | undefined;
+  /** Environment variables as they were when the engine was made. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Sends a handshake to the peer's control port and returns its answer. */
+  handshake(peer: Peer, message: HandshakeMessage, signal?: AbortSignal): Promise<HandshakeMessage>;
+}
+
+export interface TransportCapabilities {
+  /**
+   * True when local memory must have been registered (a NIC has to know it). Otherwise any memory
+   * of the process can be the local side.
+   */
+  readonly needsRegisteredMemory: boolean;
+}
+
+/**
+ * One way from this engine to one peer.
+ *
+ * Made by {@link Transport.reach}; lives until `close` or until the peer's document changes.
+ */
+export interface Route {
+  readonly transport: Transport;
+  readonly peer: Peer;
+  /**
+   * Largest slice that core should cut, in bytes; Infinity means that requests are not cut.
+   */
+  readonly sliceBytes: number;
+  /**
+   * `applied` when `ok` means that the bytes are in the destination, `sent` when the wire cannot
+   * tell for writes (v1 TCP).
+   */
+  readonly writeDurability: 'applied' | 'sent';
+  /**
+   * Takes slices from the front of `run` as long as there is room for each, and returns how many
+   * it took. All that it takes from one call ends in order. Taking fewer than offered is
+   * back-pressure, not an error; an outcome or {@link CompletionSink.ready} follows then.
+   */
+  post(run: SliceRun): number;
+  /**
+   * Asks to end what was taken from `run` as soon as this can be done truthfully: slices that did
+   * not start end as `canceled`; a slice that is being served ends as whatever happened first.
+   * Slices of other runs that share the lane are replayed, not failed.
+   */
+  cancel(run: SliceRun): void;
+  /** Gives up connections. Slices that are still owned end as `canceled`. */
+  close(): Promise<void>;
+}
+
+/**
+ * A way to move bytes. The contract, in eight clauses, which the compliance suite proves:
+ *
+ * 1. `post` takes a prefix and returns its length; fewer than offered is back-pressure, never an
+ *    exception. Taken means owned.
+ * 2. Every taken slice gets exactly one outcome, never from inside `post`.
+ * 3. After the outcome the transport does not touch the local memory again, also on failure. It
+ *    says so when it cannot vouch for the destination (`quiescent: false`).
+ * 4. `ok` means that the bytes are in the destination's memory; a route that cannot know says so
+ *    in `writeDurability`.
+ * 5. `reach` is cheap and does no I/O; anything slow happens behind `post`.
+ * 6. `close` ends all taken slices before it resolves; after it, `post` takes nothing.
+ * 7. No policy: no retry, no slicing, no choice between transports.
+ * 8. A refused remote address leaves the destination unchanged, and slices of others on the same
+ *    connection are replayed or served, not failed.
+ */
+export interface Transport {
+  /** Name in documents and options: "tcp", "shm", "rdma". */
+  readonly name: string;
+  readonly capabilities: TransportCapabilities;
+  /** Opens listeners and devices. After this, `describe` is complete. */
+  start(): Promise<void>;
+  /** Adds ports, devices and keys to the local segment's description. */
+  describe(draft: SegmentDraft): void;
+  /** Prepares a region for peers and for local use (keys, mappings). All regions or none. */
+  attach?(regions: readonly RegisteredRegion[]): Promise<void>;
+  /** Stops whatever peers do with the regions right now, and forgets them. */
+  detach?(regions: readonly RegisteredRegion[]): Promise<void>;
+  /** The route to a peer, or undefined when this transport cannot reach it. */
+  reach(peer: Peer): Route | undefined;
+  /** Answers a handshake of a peer (type 0 of the control port). */
+  acceptHandshake?(message: HandshakeMessage): Promise<HandshakeMessage>;
+  /** Counters for `engine.stats()`. */
+  stats?(): Readonly<Record<string, number>>;
+  close(): Promise<void>;
+}
+
+/** What users put into `createEngine({ transports })`. */
+export interface TransportFactory {
+  readonly name: string;
+  create(host: TransportHost): Transport;
+}
