@@ -94,11 +94,12 @@ export interface Route {
    */
   post(run: SliceRun): number;
   /**
-   * Asks to end what was taken from `run` as soon as this can be done truthfully: slices that did
-   * not start end as `canceled`; a slice that is being served ends as whatever happened first.
-   * Slices of other runs that share the lane are replayed, not failed.
+   * Asks to end what was taken from `run`. Slices that did not start end as `canceled` at once.
+   * Slices that are being served may still end by themselves for `graceMs`; then the lane is given
+   * up: they end as `canceled` (with `quiescent: false` where the destination may still change),
+   * and slices of other runs on that lane are replayed, not failed.
    */
-  cancel(run: SliceRun): void;
+  cancel(run: SliceRun, graceMs: number): void;
   /** Gives up connections. Slices that are still owned end as `canceled`. */
   close(): Promise<void>;
 }
