@@ -15,6 +15,11 @@ export interface StoreCallOptions {
 export interface MetadataStore {
   /** For messages and logs, without credentials: "http://127.0.0.1:8080/metadata". */
   readonly description: string;
+  /**
+   * Whether documents end with a newline in this kind of store, as C++ writes them (etcd and redis:
+   * yes; HTTP: no). Default no.
+   */
+  readonly trailingNewline?: boolean;
   /** The value, or undefined when there is none. */
   get(key: string, options?: StoreCallOptions): Promise<string | undefined>;
   put(key: string, value: string, options?: StoreCallOptions): Promise<void>;

@@ -1,0 +1,6 @@
+export {
+  createMetadataServer,
+  type MetadataServer,
+  type MetadataServerOptions,
+  type RpcMetaOverwrite,
+} from './metadata-server.ts';
