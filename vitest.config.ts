@@ -4,9 +4,9 @@ import { defineConfig } from 'vitest/config';
 const source = (path: string) => fileURLToPath(new URL(`packages/${path}`, import.meta.url));
 
 // Unit suites run on sources, so they need no build; e2e suites run what was built, through the
-// real `exports`, because that is what users install.
+// real `exports`, because that is what users install. tsconfig.depcruise.json has the same map.
 const alias = [
-  { find: /^@transfer-engine\/core\/(.+)$/, replacement: source('core/src/$1/index.ts') },
+  { find: /^@transfer-engine\/(core|metadata)\/(.+)$/, replacement: source('$1/src/$2/index.ts') },
   { find: /^@transfer-engine\/([^/]+)$/, replacement: source('$1/src/index.ts') },
 ];
 
@@ -17,7 +17,10 @@ export default defineConfig({
         resolve: { alias },
         test: {
           name: 'unit',
-          include: ['packages/*/src/**/*.test.ts', 'test/{compliance,simulation,vectors,tidy}/**/*.test.ts'],
+          include: [
+            'packages/*/src/**/*.test.ts',
+            'test/{compliance,simulation,vectors,tidy}/**/*.test.ts',
+          ],
           testTimeout: 30_000,
         },
       },
