@@ -19,6 +19,8 @@ export class RegisteredRegion {
   readonly permission: Permission;
   /** False as soon as the region is being removed; nothing may be started on it then. */
   live = true;
+  /** Own transfers that use the region as their local side and have not ended. */
+  ownTransfers = 0;
   #pins = 0;
   #onIdle: (() => void) | undefined;
 

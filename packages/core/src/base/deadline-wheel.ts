@@ -1,0 +1,97 @@
+const TICK_MS = 8;
+const SLOTS = 512;
+
+/** Something that wants to hear when its time has come. The wheel owns the link fields. */
+export abstract class WheelEntry {
+  /** When to expire, in the clock's milliseconds; set by {@link DeadlineWheel.add}. */
+  expiresAtMs = 0;
+  wheelSlot = -1;
+  wheelNext: WheelEntry | undefined;
+  wheelPrevious: WheelEntry | undefined;
+  /** Called once, after the entry was taken out. It may be added again. */
+  abstract onExpire(nowMs: number): void;
+}
+
+/**
+ * Many deadlines for the price of one timer.
+ *
+ * Adding and removing touch only their neighbours, whatever the number of entries. An entry
+ * expires at its time or up to one tick (8 ms) later, never earlier.
+ */
+export class DeadlineWheel {
+  readonly #slots: (WheelEntry | undefined)[] = new Array<WheelEntry | undefined>(SLOTS).fill(
+    undefined,
+  );
+  #tick: number;
+  #size = 0;
+
+  constructor(nowMs: number) {
+    this.#tick = Math.floor(nowMs / TICK_MS);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  add(entry: WheelEntry, expiresAtMs: number): void {
+    if (entry.wheelSlot >= 0) this.remove(entry);
+    entry.expiresAtMs = expiresAtMs;
+    const tick = Math.max(Math.ceil(expiresAtMs / TICK_MS), this.#tick + 1);
+    const slot = tick % SLOTS;
+    const head = this.#slots[slot];
+    entry.wheelSlot = slot;
+    entry.wheelPrevious = undefined;
+    entry.wheelNext = head;
+    if (head !== undefined) head.wheelPrevious = entry;
+    this.#slots[slot] = entry;
+    this.#size += 1;
+  }
+
+  /** Does nothing when the entry is not in the wheel. */
+  remove(entry: WheelEntry): void {
+    if (entry.wheelSlot < 0) return;
+    if (entry.wheelPrevious === undefined) this.#slots[entry.wheelSlot] = entry.wheelNext;
+    else entry.wheelPrevious.wheelNext = entry.wheelNext;
+    if (entry.wheelNext !== undefined) entry.wheelNext.wheelPrevious = entry.wheelPrevious;
+    entry.wheelSlot = -1;
+    entry.wheelNext = undefined;
+    entry.wheelPrevious = undefined;
+    this.#size -= 1;
+  }
+
+  /** Expires what is due. An entry that is added meanwhile expires at the next call at the earliest. */
+  advance(nowMs: number): void {
+    const target = Math.floor(nowMs / TICK_MS);
+    const first = this.#tick + 1;
+    const last = Math.min(target, this.#tick + SLOTS);
+    if (target > this.#tick) this.#tick = target;
+    for (let tick = first; tick <= last; tick += 1) this.#expireSlot(tick % SLOTS, nowMs);
+  }
+
+  /**
+   * When to call {@link advance} next, or undefined while the wheel is empty. May be early for
+   * entries further away than one turn of the wheel (4 s), never late.
+   */
+  nextMs(): number | undefined {
+    if (this.#size === 0) return undefined;
+    for (let distance = 1; distance <= SLOTS; distance += 1) {
+      const tick = this.#tick + distance;
+      if (this.#slots[tick % SLOTS] !== undefined) return tick * TICK_MS;
+    }
+    return undefined;
+  }
+
+  #expireSlot(slot: number, nowMs: number): void {
+    let due: WheelEntry[] | undefined;
+    for (let entry = this.#slots[slot]; entry !== undefined; entry = entry.wheelNext) {
+      if (entry.expiresAtMs <= nowMs) (due ??= []).push(entry);
+    }
+    if (due === undefined) return;
+    for (const entry of due) {
+      // An earlier expiry may have removed this one.
+      if (entry.wheelSlot !== slot || entry.expiresAtMs > nowMs) continue;
+      this.remove(entry);
+      entry.onExpire(nowMs);
+    }
+  }
+}

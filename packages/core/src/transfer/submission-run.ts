@@ -1,0 +1,116 @@
+import { invariant } from '../base/invariant.ts';
+import type { Slice, SliceRun } from '../transport/slice.ts';
+import type { RouteState } from './peer-queue.ts';
+import type { RetrySlice, Submission } from './submission.ts';
+
+/** A run offers at most this much, so that submissions which wait for the same route take turns. */
+const RUN_BYTES_MAX = 4 * 1024 * 1024;
+const RUN_SLICES_MAX = 256;
+
+/**
+ * Consecutive slices of one submission that one call of `post` hands to a route.
+ *
+ * The run remembers where it started and replays the same steps when outcomes come in, so nothing
+ * has to be stored for a slice.
+ */
+export class SubmissionRun implements SliceRun {
+  submission: Submission | undefined;
+  route: RouteState | undefined;
+  /** Set when the run is one slice that is sent again. */
+  retry: RetrySlice | undefined;
+  /** Slices taken that have no outcome yet. */
+  left = 0;
+  /** Place in `submission.runs`. */
+  index = -1;
+  /** True when the last `peek` found nothing more: the route was not the limit. */
+  exhausted = false;
+  #taken = 0;
+  #takenBytes = 0;
+  #nextLength = 0;
+  /** First slice without outcome. */
+  #row = 0;
+  #part = 0;
+
+  begin(submission: Submission, route: RouteState, retry: RetrySlice | undefined): void {
+    this.submission = submission;
+    this.route = route;
+    this.retry = retry;
+    this.left = 0;
+    this.exhausted = false;
+    this.#taken = 0;
+    this.#takenBytes = 0;
+  }
+
+  end(): void {
+    this.submission = undefined;
+    this.route = undefined;
+    this.retry = undefined;
+    this.index = -1;
+  }
+
+  peek(into: Slice): boolean {
+    const submission = this.submission as Submission;
+    const { retry } = this;
+    if (retry !== undefined) {
+      if (this.#taken > 0) {
+        this.exhausted = true;
+        return false;
+      }
+      this.#nextLength = retry.length;
+      submission.describe(retry.row, retry.part, retry.length, into);
+      return true;
+    }
+    if (
+      this.#taken >= RUN_SLICES_MAX ||
+      this.#takenBytes >= RUN_BYTES_MAX ||
+      !submission.findNext(this.#taken === 0)
+    ) {
+      this.exhausted = true;
+      return false;
+    }
+    const row = submission.cursorRow;
+    const part = submission.cursorPart;
+    this.#nextLength = submission.sliceLengthAt(row, part);
+    submission.describe(row, part, this.#nextLength, into);
+    return true;
+  }
+
+  take(): void {
+    const submission = this.submission as Submission;
+    if (this.#taken === 0) {
+      this.#row = this.retry?.row ?? submission.cursorRow;
+      this.#part = this.retry?.part ?? submission.cursorPart;
+    }
+    this.#taken += 1;
+    this.#takenBytes += this.#nextLength;
+    this.left += 1;
+    if (this.retry === undefined) submission.advance(this.#nextLength);
+  }
+
+  /** Row of the next slice to get an outcome. */
+  get doneRow(): number {
+    return this.#row;
+  }
+
+  get donePart(): number {
+    return this.#part;
+  }
+
+  get doneLength(): number {
+    if (this.retry !== undefined) return this.retry.length;
+    return (this.submission as Submission).sliceLengthAt(this.#row, this.#part);
+  }
+
+  /** Steps over the slice that got its outcome. */
+  stepDone(length: number): void {
+    invariant(this.left > 0, 'a run gets no more outcomes than slices were taken');
+    this.left -= 1;
+    if (this.left === 0) return;
+    const lengths = (this.submission as Submission).columns.length;
+    this.#part += length;
+    if (this.#part < (lengths[this.#row] as number)) return;
+    this.#part = 0;
+    do this.#row += 1;
+    while (lengths[this.#row] === 0);
+  }
+}
