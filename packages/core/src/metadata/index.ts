@@ -2,3 +2,4 @@
 export { EngineError, invalidArgument, type EngineErrorOptions } from '../base/errors.ts';
 export { silentLogger, type Logger } from '../base/logger.ts';
 export type { MetadataStore, StoreCallOptions } from './metadata-store.ts';
+export { MemoryDirectory, MemoryStore } from './memory-store.ts';

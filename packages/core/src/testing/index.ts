@@ -9,3 +9,5 @@ export {
 export { RecordingSink, type RecordedOutcome } from './recording-sink.ts';
 export { createTestHost, type TestHostOverrides } from './test-host.ts';
 export { TestRun, type SliceDescription } from './test-run.ts';
+export { applicableCases, type ComplianceCase } from './compliance-case.ts';
+export { storeCompliance, type StoreFixture } from './store-compliance.ts';
