@@ -1,0 +1,22 @@
+import { MemberReader } from './json-members.ts';
+import { stringifyJson64, type Json64 } from './json64.ts';
+
+/** Where the control port of a server is; kept in a store under its server name. */
+export interface RpcMetaDocument {
+  /** Host name or address, IPv6 without brackets. */
+  readonly host: string;
+  readonly rpcPort: number;
+}
+
+/** @remarks Source: Mooncake 3b5a594, src/transfer_metadata.cpp (addRpcMetaEntry). */
+export function encodeRpcMeta(document: RpcMetaDocument): string {
+  return stringifyJson64({ ip_or_host_name: document.host, rpc_port: document.rpcPort });
+}
+
+/** @throws EngineError `ERR_TE_MALFORMED_JSON`, or `ERR_TE_METADATA` naming the member. */
+export function decodeRpcMeta(input: Json64): RpcMetaDocument {
+  const members = MemberReader.root(input, 'rpc_meta document', 'ERR_TE_METADATA');
+  const host = members.string('ip_or_host_name');
+  if (host === '') throw members.error('ip_or_host_name', 'is empty; expected a host');
+  return { host, rpcPort: members.integer('rpc_port', 0, 65_535) };
+}
