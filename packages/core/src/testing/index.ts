@@ -11,3 +11,13 @@ export { createTestHost, type TestHostOverrides } from './test-host.ts';
 export { TestRun, type SliceDescription } from './test-run.ts';
 export { applicableCases, type ComplianceCase } from './compliance-case.ts';
 export { storeCompliance, type StoreFixture } from './store-compliance.ts';
+export { CheckedSink, checkedTransport, type CheckedSinkOptions } from './checked-sink.ts';
+export {
+  SimNetwork,
+  STORMY_FAULTS,
+  type SimFaults,
+  type SimMember,
+  type SimOptions,
+  type Span,
+} from './sim-network.ts';
+export { SimTransport, simTransport, type SimTransportOptions } from './sim-transport.ts';

@@ -1,0 +1,226 @@
+import type { Clock } from '../base/clock.ts';
+import { seededRandom, type Random } from '../base/random.ts';
+import type { RegisteredRegion } from '../memory/registered-region.ts';
+import type { TransportHost } from '../transport/transport.ts';
+
+/** From, to; drawn evenly. */
+export type Span = readonly [min: number, max: number];
+
+export interface SimOptions {
+  /** Connections to one peer. Runs on different ones overtake each other. Default 2. */
+  readonly lanesPerPeer?: number;
+  /** One way, in milliseconds, for each slice. Default [0.05, 1]. */
+  readonly latencyMs?: Span;
+  /** Default 1,000,000 = 1 GB/s. */
+  readonly bytesPerMs?: number;
+  /** Outcomes wait up to this long to be reported together. Default [0, 0.2]. */
+  readonly reportDelayMs?: Span;
+  readonly connectMs?: Span;
+  /** A connection to a peer that does not answer fails after this. Default 500. */
+  readonly connectTimeoutMs?: number;
+  /** A slice that the peer does not answer ends as `timeout` after this. Default 30,000. */
+  readonly statusTimeoutMs?: number;
+  /** Back-pressure: bounds of what one route holds. Defaults 256 slices, 16 MiB. */
+  readonly queueSlices?: number;
+  readonly queueBytes?: number;
+  /** Default 1 MiB. */
+  readonly sliceBytes?: number;
+  /** Time that a stalled slice loses. Default [1, 200]. */
+  readonly stallMs?: Span;
+  /** When bytes that were on their way land, after the outcome. Default [0, 100]. */
+  readonly lateMs?: Span;
+  readonly faults?: Partial<SimFaults>;
+}
+
+/** Probabilities in [0, 1]: by slice, unless said otherwise. */
+export interface SimFaults {
+  /** The peer refuses an address that is fine. */
+  readonly reject: number;
+  /** The peer closes the connection after a refusal; what is queued is replayed. */
+  readonly closeAfterReject: number;
+  /** The connection is lost on the way; a part of the bytes may have been moved. */
+  readonly loss: number;
+  /** All bytes were moved, and the answer is lost. */
+  readonly answerLoss: number;
+  readonly stall: number;
+  readonly protocolError: number;
+  readonly localFault: number;
+  /** By connection attempt. */
+  readonly connectFail: number;
+  /** By call of `post`: takes fewer than there is room for. */
+  readonly shortPost: number;
+  /** By write that ends badly on the way: bytes land after the outcome (`quiescent: false`). */
+  readonly lateBytes: number;
+}
+
+const NO_FAULTS: SimFaults = {
+  reject: 0,
+  closeAfterReject: 0.5,
+  loss: 0,
+  answerLoss: 0,
+  stall: 0,
+  protocolError: 0,
+  localFault: 0,
+  connectFail: 0,
+  shortPost: 0,
+  lateBytes: 0,
+};
+
+/** Everything goes wrong now and then. */
+export const STORMY_FAULTS: SimFaults = {
+  reject: 0.01,
+  closeAfterReject: 0.5,
+  loss: 0.03,
+  answerLoss: 0.02,
+  stall: 0.03,
+  protocolError: 0.005,
+  localFault: 0.005,
+  connectFail: 0.15,
+  shortPost: 0.2,
+  lateBytes: 0.4,
+};
+
+/** What the network asks of its members, which are transports. */
+export interface SimMember {
+  readonly host: TransportHost;
+  /** Whether peers may touch the region now. */
+  serves(region: RegisteredRegion): boolean;
+  /** The process is gone: nothing is reported any more. */
+  die(): void;
+  revive(): void;
+  /** Routes towards the peer lose their connections. */
+  peerGone(name: string): void;
+  /** Routes towards the peer go on where a partition held them. */
+  peerBack(name: string): void;
+}
+
+const TRACE_LINES = 400;
+
+/**
+ * A network of simulated engines: seeded faults, and no time but that of the given clock.
+ *
+ * The same seed and the same calls give the same trace, whatever the machine does.
+ */
+export class SimNetwork {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly options: Required<Omit<SimOptions, 'faults'>>;
+  faults: SimFaults;
+  readonly #members = new Map<string, SimMember>();
+  readonly #dead = new Set<string>();
+  readonly #partitions = new Set<string>();
+  readonly #trace: string[] = [];
+  #traceCount = 0;
+  #hash = 0x811c9dc5;
+
+  constructor(seed: number, clock: Clock, options: SimOptions = {}) {
+    const { faults, ...given } = options;
+    this.clock = clock;
+    this.random = seededRandom(seed);
+    this.faults = { ...NO_FAULTS, ...faults };
+    this.options = {
+      lanesPerPeer: 2,
+      latencyMs: [0.05, 1],
+      bytesPerMs: 1_000_000,
+      reportDelayMs: [0, 0.2],
+      connectMs: [0.1, 2],
+      connectTimeoutMs: 500,
+      statusTimeoutMs: 30_000,
+      queueSlices: 256,
+      queueBytes: 16 * 1024 * 1024,
+      sliceBytes: 1024 * 1024,
+      stallMs: [1, 200],
+      lateMs: [0, 100],
+      ...given,
+    };
+  }
+
+  /** Kills a process: its peers lose their connections, and it reports nothing any more. */
+  kill(name: string): void {
+    if (this.#dead.has(name)) return;
+    this.note('kill', name);
+    this.#dead.add(name);
+    this.#members.get(name)?.die();
+    for (const member of this.#members.values()) member.peerGone(name);
+  }
+
+  /** Lets a killed process answer again, with the memory that it had. */
+  revive(name: string): void {
+    this.note('revive', name);
+    this.#dead.delete(name);
+    this.#members.get(name)?.revive();
+  }
+
+  /** Nothing passes between the two, in either direction, and neither notices. */
+  partition(first: string, second: string): void {
+    this.note('partition', first, second);
+    this.#partitions.add(pair(first, second));
+  }
+
+  heal(first: string, second: string): void {
+    if (!this.#partitions.delete(pair(first, second))) return;
+    this.note('heal', first, second);
+    this.#members.get(first)?.peerBack(second);
+    this.#members.get(second)?.peerBack(first);
+  }
+
+  partitioned(first: string, second: string): boolean {
+    return this.#partitions.has(pair(first, second));
+  }
+
+  /** Who answers to a segment name now. */
+  find(name: string): SimMember | undefined {
+    return this.#dead.has(name) ? undefined : this.#members.get(name);
+  }
+
+  join(name: string, member: SimMember): void {
+    this.#members.set(name, member);
+  }
+
+  leave(name: string, member: SimMember): void {
+    if (this.#members.get(name) !== member) return;
+    this.#members.delete(name);
+    for (const other of this.#members.values()) other.peerGone(name);
+  }
+
+  chance(probability: number): boolean {
+    return probability > 0 && this.random.float() < probability;
+  }
+
+  draw([min, max]: Span): number {
+    return min + this.random.float() * (max - min);
+  }
+
+  /** An integer in [0, limit). */
+  below(limit: number): number {
+    return Math.floor(this.random.float() * limit);
+  }
+
+  /** Adds an event to the trace. */
+  note(event: string, ...facts: (string | number)[]): void {
+    const line = `${this.clock.nowMs().toFixed(3)} ${event} ${facts.join(' ')}`;
+    let hash = this.#hash;
+    for (let index = 0; index < line.length; index += 1) {
+      hash = Math.imul(hash ^ line.charCodeAt(index), 0x01000193);
+    }
+    this.#hash = hash;
+    this.#trace[this.#traceCount % TRACE_LINES] = line;
+    this.#traceCount += 1;
+  }
+
+  /** Identifies everything that happened so far. */
+  get traceHash(): string {
+    return `${this.#traceCount}-${(this.#hash >>> 0).toString(16).padStart(8, '0')}`;
+  }
+
+  /** The latest events, oldest first, each "time event facts". */
+  get trace(): readonly string[] {
+    const split = this.#traceCount % TRACE_LINES;
+    return this.#traceCount <= TRACE_LINES
+      ? [...this.#trace]
+      : [...this.#trace.slice(split), ...this.#trace.slice(0, split)];
+  }
+}
+
+const pair = (first: string, second: string): string =>
+  first < second ? `${first}\n${second}` : `${second}\n${first}`;
