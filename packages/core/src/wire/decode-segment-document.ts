@@ -1,6 +1,6 @@
 import type { EngineError } from '../base/errors.ts';
 import { isObject, MemberReader } from './json-members.ts';
-import type { Json64, JsonObject } from './json64.ts';
+import type { Json64, JsonObject } from './json-value.ts';
 import {
   keysAgree,
   memberOf,

@@ -1,6 +1,5 @@
 import { EngineError, invalidArgument } from '../base/errors.ts';
 import { isU64 } from '../base/u64.ts';
-import { stringifyJson64 } from './json64.ts';
 import {
   keysAgree,
   memberOf,
@@ -22,6 +21,7 @@ import {
   type SharedHandleBuffer,
   type UbDocument,
 } from './segment-document.ts';
+import { stringifyJson64 } from './stringify-json64.ts';
 
 export interface EncodeSegmentOptions {
   /** See {@link formatTimestamp}; readers do not interpret it. */

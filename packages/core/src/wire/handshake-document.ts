@@ -1,5 +1,6 @@
 import { MemberReader } from './json-members.ts';
-import { stringifyJson64, type Json64 } from './json64.ts';
+import type { Json64 } from './json-value.ts';
+import { stringifyJson64 } from './stringify-json64.ts';
 
 /** One NIC of one server: `server@device`. */
 export interface NicPath {

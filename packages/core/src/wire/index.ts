@@ -21,14 +21,7 @@ export {
   type HandshakeDocument,
   type NicPath,
 } from './handshake-document.ts';
-export {
-  JSON_DEPTH_MAX,
-  parseJson64,
-  stringifyJson64,
-  withNewline,
-  type Json64,
-  type JsonObject,
-} from './json64.ts';
+export * from './json64.ts';
 export { metadataKeys, stripLeadingSlashes, type MetadataKeys } from './metadata-keys.ts';
 export {
   decodeNotify,

@@ -1,7 +1,8 @@
 import type { ErrorCode } from '../base/error-codes.ts';
 import { EngineError } from '../base/errors.ts';
 import { U64_MAX } from '../base/u64.ts';
-import { parseJson64, type Json64, type JsonObject } from './json64.ts';
+import type { Json64, JsonObject } from './json-value.ts';
+import { parseJson64 } from './parse-json64.ts';
 
 /**
  * Reads the members of one object by the conversion rules of the C++ readers.

@@ -1,5 +1,6 @@
 import { MemberReader } from './json-members.ts';
-import { stringifyJson64, type Json64 } from './json64.ts';
+import type { Json64 } from './json-value.ts';
+import { stringifyJson64 } from './stringify-json64.ts';
 
 /** Where the control port of a server is; kept in a store under its server name. */
 export interface RpcMetaDocument {
