@@ -5,9 +5,9 @@
 // --checks    lint, formatting and the demo first; each counts as one test
 // --runtime   another Node executable to run the suites on
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join, relative } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -32,7 +32,9 @@ function take(name) {
 
 async function check(script) {
   console.log(`\n== npm run ${script}`);
-  const status = await run('npm', ['run', '--silent', script], process.platform === 'win32');
+  const status = await run('npm', ['run', '--silent', script], {
+    shell: process.platform === 'win32',
+  });
   if (status === 0) total.passed += 1;
   else total.failed += 1;
   console.log(status === 0 ? 'ok' : `failed: npm run ${script} ended with ${status}`);
@@ -40,61 +42,41 @@ async function check(script) {
 
 async function suites(args) {
   const folder = mkdtempSync(join(tmpdir(), 'transfer-engine-tests-'));
+  const file = join(folder, 'counts.json');
+  const reporters = [
+    '--reporter=default',
+    `--reporter=${join(root, 'scripts/count-reporter.mjs')}`,
+  ];
   try {
-    const report = join(folder, 'report.json');
-    const status = await run(runtime, [
-      join(root, 'node_modules/vitest/vitest.mjs'),
-      'run',
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${report}`,
-      ...args,
-    ]);
-    count(read(report), status);
+    const status = await run(
+      runtime,
+      [join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...reporters, ...args],
+      { env: { TRANSFER_ENGINE_TEST_COUNTS: file } },
+    );
+    const counts = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {};
+    const { passed = 0, failed = 0, skipped = 0, notes = [] } = counts;
+    for (const note of notes) console.log(note);
+    total.passed += passed;
+    total.failed += failed;
+    total.skipped += skipped;
+    // A crash of the runner, or nothing to run.
+    if (status !== 0 && failed === 0) {
+      total.failed += 1;
+      console.log(`failed outside of any test: vitest ended with ${status}`);
+    }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** Counts tests; a file that could not even be loaded is one failed test. */
-function count(report, status) {
-  const before = total.failed;
-  for (const file of report?.testResults ?? []) {
-    let failedHere = 0;
-    for (const { status } of file.assertionResults) {
-      if (status === 'passed') total.passed += 1;
-      else if (status === 'failed') failedHere += 1;
-      else total.skipped += 1;
-    }
-    if (file.status === 'failed' && failedHere === 0) {
-      console.log(`failed as a whole: ${relative(root, file.name)}`);
-      failedHere = 1;
-    }
-    total.failed += failedHere;
-  }
-  // Errors outside of any test (an unhandled rejection, a crash) show in vitest's exit only.
-  if (status !== 0 && total.failed === before) {
-    console.log(`failed outside of any test: vitest ended with ${status}`);
-    total.failed += 1;
-  }
-}
-
-function read(report) {
-  try {
-    return JSON.parse(readFileSync(report, 'utf8'));
-  } catch (error) {
-    console.log(`no test report: ${error.message}`);
-    return undefined;
-  }
-}
-
-function run(command, args, shell = false) {
+function run(command, args, { env = {}, shell = false } = {}) {
+  // Programs that the suites start by the name "node" are the same version as the suites.
+  const path = `${dirname(runtime)}${delimiter}${process.env.PATH ?? ''}`;
   const child = spawn(command, args, {
     cwd: root,
     stdio: 'inherit',
     shell,
-    // Programs that the suites start by the name "node" are the same version as the suites.
-    env: { ...process.env, PATH: `${dirname(runtime)}${delimiter}${process.env.PATH ?? ''}` },
+    env: { ...process.env, PATH: path, ...env },
   });
   const forward = (signal) => child.kill(signal);
   process.on('SIGTERM', forward);

@@ -3,7 +3,7 @@
 // Runs before anything is installed, so it uses Node's own modules only. It is safe to start several
 // commands at once in a fresh clone: one installs, the others wait for it.
 import { spawn } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -26,7 +26,21 @@ await withFileLock(join(root, '.cache', 'setup.lock'), async () => {
     await npm(['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']);
   }
   await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b']);
+  removeOrphans();
 });
+
+/** Removes what was built from sources that are gone: tsc leaves it, and it would be published. */
+function removeOrphans() {
+  for (const name of readdirSync(join(root, 'packages'))) {
+    const dist = join(root, 'packages', name, 'dist');
+    if (!existsSync(dist)) continue;
+    for (const file of readdirSync(dist, { recursive: true })) {
+      const source = file.replace(/([.]d[.]ts|[.]js)([.]map)?$/, '.ts');
+      if (source === file) continue;
+      if (!existsSync(join(root, 'packages', name, 'src', source))) rmSync(join(dist, file));
+    }
+  }
+}
 
 function modified(path) {
   const file = join(root, path);

@@ -67,7 +67,9 @@ describe('homes', () => {
       return !users.some(
         ({ file, content }) =>
           file !== script &&
-          (content.includes(`node ${script}`) || content.includes(`from './${name}'`)),
+          [`node ${script}`, `from './${name}'`, `'${script}'`].some((use) =>
+            content.includes(use),
+          ),
       );
     });
     expect(scripts.length).toBeGreaterThan(0);
