@@ -1,0 +1,112 @@
+import { EngineError } from '../base/errors.ts';
+import {
+  decodeHandshake,
+  emptyHandshake,
+  encodeHandshake,
+  type HandshakeDocument,
+} from '../wire/handshake-document.ts';
+import { FrameType } from '../wire/handshake-frame.ts';
+import { parseJson64 } from '../wire/json64.ts';
+import { decodeNotify, encodeNotifyReply, encodeProbeReply } from '../wire/notify-document.ts';
+import type { NotifyInbox } from './notify-inbox.ts';
+
+/** Answers connection handshakes; a thrown error becomes a refusal with its message. */
+export type AcceptHandshake = (
+  request: HandshakeDocument,
+) => HandshakeDocument | Promise<HandshakeDocument>;
+
+export interface ControlHandlerDeps {
+  /** The own segment's document as JSON text, with a fresh timestamp; undefined before there is one. */
+  ownDocument(): string | undefined;
+  readonly inbox: NotifyInbox;
+  /** Without it the answer is empty, as from an engine that has no transport to connect. */
+  readonly acceptHandshake?: AcceptHandshake;
+}
+
+export interface ControlReply {
+  /** JSON text of an object. */
+  readonly json: string;
+  /** Why the answer is a refusal; for counters and logs. */
+  readonly refusal?: EngineError;
+}
+
+/** Answers one message. A rejection means that no answer may be given. */
+export type ControlHandler = (type: FrameType, text: string) => Promise<ControlReply>;
+
+/**
+ * What each kind of message is answered with.
+ *
+ * Text that is no JSON is answered with nothing (the promise rejects with `ERR_TE_MALFORMED_JSON`).
+ * Everything else gets a JSON object of its own kind: wrong members, a full inbox and errors of the
+ * handshake hook become refusals that a C++ sender recognises (an empty `notify_msg`, a filled
+ * `reply_msg`). C++'s `null` for errors is never sent: readers differ on it.
+ * Source: Mooncake 3b5a594, src/transfer_metadata.cpp (startHandshakeDaemon, receivePeer*).
+ */
+export function createControlHandler(deps: ControlHandlerDeps): ControlHandler {
+  return async (type, text) => {
+    switch (type) {
+      case FrameType.metadata:
+        return answerMetadata(deps, text);
+      case FrameType.notify:
+        return answerNotify(deps, text);
+      case FrameType.probe:
+        parseJson64(text);
+        return { json: encodeProbeReply() };
+      case FrameType.connection:
+        return await answerConnection(deps, text);
+    }
+  };
+}
+
+/** The requester's document must be JSON and is not used: C++'s responder ignores it as well. */
+function answerMetadata(deps: ControlHandlerDeps, text: string): ControlReply {
+  parseJson64(text);
+  try {
+    const own = deps.ownDocument();
+    // An empty object has no protocol: every reader refuses to open it, none falls over it.
+    return { json: own ?? '{}' };
+  } catch (error) {
+    return { json: '{}', refusal: EngineError.from(error, 'ERR_TE_INTERNAL', 'own document') };
+  }
+}
+
+function answerNotify(deps: ControlHandlerDeps, text: string): ControlReply {
+  try {
+    if (deps.inbox.push(decodeNotify(text))) return { json: encodeNotifyReply(true) };
+    const refusal = new EngineError(
+      'ERR_TE_TOO_MANY_REQUESTS',
+      `a notification was refused: ${deps.inbox.size} wait in the inbox; take them more often, or ` +
+        'raise limits.inboxNotifications',
+      { details: { waiting: deps.inbox.size } },
+    );
+    return { json: encodeNotifyReply(false), refusal };
+  } catch (error) {
+    return { json: encodeNotifyReply(false), refusal: refusalOf(error) };
+  }
+}
+
+async function answerConnection(deps: ControlHandlerDeps, text: string): Promise<ControlReply> {
+  try {
+    const request = decodeHandshake(text);
+    const reply = (await deps.acceptHandshake?.(request)) ?? emptyHandshake();
+    return { json: encodeHandshake(reply) };
+  } catch (error) {
+    const refusal = refusalOf(error);
+    const json = encodeHandshake({
+      ...emptyHandshake(),
+      replyMessage: wellFormed(refusal.message),
+    });
+    return { json, refusal };
+  }
+}
+
+/** Passes malformed JSON on: that is the one case without an answer. */
+function refusalOf(error: unknown): EngineError {
+  if (error instanceof EngineError && error.code === 'ERR_TE_MALFORMED_JSON') throw error;
+  return EngineError.from(error);
+}
+
+/** A message may quote text of the peer; half a character would not survive the encoder. */
+function wellFormed(text: string): string {
+  return text.replace(/[\ud800-\udfff]/gu, '\ufffd') || 'refused';
+}

@@ -1,0 +1,89 @@
+import { EngineError } from '../base/errors.ts';
+import { invariant } from '../base/invariant.ts';
+import { stripLeadingSlashes } from '../wire/metadata-keys.ts';
+import { MetadataClient, type MetadataClientOptions } from './metadata-client.ts';
+import type {
+  ControlAddress,
+  DirectoryCallOptions,
+  DraftSource,
+  ResolvedSegment,
+  SegmentDirectory,
+} from './segment-directory.ts';
+
+/** Segments find each other through a metadata store. Closing it closes the store. */
+export class StoreDirectory implements SegmentDirectory {
+  readonly #options: MetadataClientOptions;
+  readonly #client: MetadataClient;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: MetadataClientOptions) {
+    this.#options = options;
+    this.#client = new MetadataClient(options);
+  }
+
+  /**
+   * The document is at `ram/<name>`, the address at `rpc_meta/<name in the document>`: a segment
+   * can be opened under another name than its own.
+   */
+  async resolve(name: string, options?: DirectoryCallOptions): Promise<ResolvedSegment> {
+    this.#assertOpen(`opening segment "${name}"`);
+    const key = stripLeadingSlashes(name);
+    const descriptor = await this.#client.fetchSegment(key, options);
+    const own = descriptor.name === '' ? key : descriptor.name;
+    const address = await this.#client.fetchRpcMeta(own, options);
+    return { descriptor, ...address };
+  }
+
+  async locate(name: string, options?: DirectoryCallOptions): Promise<ControlAddress> {
+    this.#assertOpen(`looking up "${name}"`);
+    return await this.#client.fetchRpcMeta(stripLeadingSlashes(name), options);
+  }
+
+  async announce(
+    name: string,
+    address: ControlAddress,
+    options?: DirectoryCallOptions,
+  ): Promise<void> {
+    this.#assertOwn(name);
+    this.#assertOpen(`announcing "${name}"`);
+    await this.#client.publishRpcMeta(address, options);
+  }
+
+  async publish(draft: DraftSource, name: string, options?: DirectoryCallOptions): Promise<void> {
+    this.#assertOwn(name);
+    this.#assertOpen(`publishing segment "${name}"`);
+    await this.#client.publishSegment(draft, options);
+  }
+
+  /** Both documents are tried, the address first, as C++ does; the first failure is reported. */
+  async withdraw(options?: DirectoryCallOptions): Promise<void> {
+    this.#assertOpen('withdrawing the segment');
+    const results = [
+      await settled(this.#client.withdrawRpcMeta(options)),
+      await settled(this.#client.withdrawSegment(options)),
+    ];
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#options.store.close();
+    return this.#closing;
+  }
+
+  #assertOwn(name: string): void {
+    invariant(
+      name === this.#options.name,
+      'a store directory publishes the segment it was made for',
+    );
+  }
+
+  #assertOpen(what: string): void {
+    if (this.#closing === undefined) return;
+    throw new EngineError('ERR_TE_CLOSED', `${what}: the engine is closed`);
+  }
+}
+
+async function settled(work: Promise<void>): Promise<PromiseSettledResult<void>> {
+  const [result] = await Promise.allSettled([work]);
+  return result;
+}
