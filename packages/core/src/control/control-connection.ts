@@ -91,6 +91,8 @@ export class ControlConnection {
     if (refusal !== undefined) this.#host.reject('refused', this.#peer, refusal);
     const bytes = frame.legacy ? encodeLegacyFrame(json) : encodeFrame(frame.type, json);
     this.#socket.end(bytes, () => {
+      // Also called when the peer went away before the answer was out.
+      if (this.#socket.destroyed) return;
       this.#host.answered();
       this.#cancelTimer();
       // A peer that leaves its side open has its answer: nothing is wrong, but nothing is kept.
