@@ -39,7 +39,21 @@ export default defineConfig(
       ],
       // Interfaces ask for promises, and `async` turns every throw into a rejection.
       '@typescript-eslint/require-await': 'off',
-      '@typescript-eslint/no-unused-vars': ['error', { ignoreRestSiblings: true }],
+      // It takes "a promise or nothing", which optional methods return, for "no promise".
+      '@typescript-eslint/await-thenable': 'off',
+      '@typescript-eslint/no-unused-vars': [
+        'error',
+        { ignoreRestSiblings: true, argsIgnorePattern: '^_' },
+      ],
+      // An abort rejects with the signal's reason, whatever that is.
+      '@typescript-eslint/only-throw-error': [
+        'error',
+        { allowThrowingAny: true, allowThrowingUnknown: true },
+      ],
+      '@typescript-eslint/prefer-promise-reject-errors': [
+        'error',
+        { allowThrowingAny: true, allowThrowingUnknown: true },
+      ],
     },
   },
   {
@@ -54,6 +68,13 @@ export default defineConfig(
     files: ['packages/*/src/**/*.ts'],
     ignores: ['packages/cli/**'],
     rules: { 'no-console': 'error' },
+  },
+  {
+    files: tests,
+    rules: {
+      // Fixtures are taken apart; a method that needed its object would fail the test.
+      '@typescript-eslint/unbound-method': 'off',
+    },
   },
   { files: ['**/*.{js,mjs,cjs}'], languageOptions: { globals: globals.node } },
 );
