@@ -1,3 +1,4 @@
+export { createEngine } from './engine/create-engine.ts';
 export { EngineError, type ErrorDetails } from './base/errors.ts';
 export { ERROR_CODES, TaskState, type ErrorCode } from './base/error-codes.ts';
 export type { Clock } from './base/clock.ts';

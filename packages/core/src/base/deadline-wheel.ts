@@ -24,6 +24,8 @@ export class DeadlineWheel {
   );
   #tick: number;
   #size = 0;
+  /** A lower bound of the times at which `advance` has something to do. */
+  #earliestMs = Number.POSITIVE_INFINITY;
 
   constructor(nowMs: number) {
     this.#tick = Math.floor(nowMs / TICK_MS);
@@ -45,6 +47,7 @@ export class DeadlineWheel {
     if (head !== undefined) head.wheelPrevious = entry;
     this.#slots[slot] = entry;
     this.#size += 1;
+    this.#earliestMs = Math.min(this.#earliestMs, tick * TICK_MS);
   }
 
   /** Does nothing when the entry is not in the wheel. */
@@ -62,23 +65,29 @@ export class DeadlineWheel {
   /** Expires what is due. An entry that is added meanwhile expires at the next call at the earliest. */
   advance(nowMs: number): void {
     const target = Math.floor(nowMs / TICK_MS);
+    if (target <= this.#tick || nowMs < this.#earliestMs) return;
     const first = this.#tick + 1;
     const last = Math.min(target, this.#tick + SLOTS);
-    if (target > this.#tick) this.#tick = target;
+    this.#tick = target;
     for (let tick = first; tick <= last; tick += 1) this.#expireSlot(tick % SLOTS, nowMs);
+    if (nowMs >= this.#earliestMs) this.#earliestMs = this.#scan();
   }
 
   /**
-   * When to call {@link advance} next, or undefined while the wheel is empty. May be early for
-   * entries further away than one turn of the wheel (4 s), never late.
+   * When to call {@link advance} next, or undefined while the wheel is empty. May be early (an
+   * entry was removed, or is more than one turn of the wheel away), never late.
    */
   nextMs(): number | undefined {
-    if (this.#size === 0) return undefined;
+    return this.#size === 0 ? undefined : Math.max(this.#earliestMs, (this.#tick + 1) * TICK_MS);
+  }
+
+  /** The first time at which a slot in use comes round. */
+  #scan(): number {
     for (let distance = 1; distance <= SLOTS; distance += 1) {
       const tick = this.#tick + distance;
       if (this.#slots[tick % SLOTS] !== undefined) return tick * TICK_MS;
     }
-    return undefined;
+    return Number.POSITIVE_INFINITY;
   }
 
   #expireSlot(slot: number, nowMs: number): void {

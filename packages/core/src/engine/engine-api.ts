@@ -104,6 +104,10 @@ export interface Segment {
   readonly name: string;
   readonly buffers: readonly SegmentBuffer[];
   readonly protocols: readonly string[];
+  /** 0 when the segment has no TCP data port. */
+  readonly tcpDataPort: number;
+  /** Framing that the TCP data port speaks: 1 or 2. */
+  readonly tcpProtoVersion: number;
   /** Fetches the document again; the buffers change in place of the old ones. */
   refresh(options?: OpenOptions): Promise<void>;
   /** Gives up connections when nobody else has the segment open. */
@@ -189,6 +193,8 @@ export interface BatchStatus {
   readonly elapsedMs: number;
   /** Error of the first failed task. */
   readonly error?: EngineError;
+  /** The requests completed, but the notification that belongs to them was not delivered. */
+  readonly notifyError?: EngineError;
 }
 
 export interface Batch {
@@ -245,7 +251,8 @@ export interface EngineStats {
   readonly tasksCompleted: number;
   readonly tasksFailed: number;
   readonly slicesInFlight: number;
-  readonly slicesQueued: number;
+  /** Requests and ranges that were submitted and have not ended. */
+  readonly tasksActive: number;
   readonly retries: number;
   readonly notificationsSent: number;
   readonly notificationsReceived: number;

@@ -101,13 +101,14 @@ export class MemoryRegistry {
   ): RegisteredRegion | undefined {
     if (!(length > 0)) return undefined;
     let region = this.#lastHit;
-    if (region === undefined || address < region.address || address >= region.end) {
+    if (region === undefined || !(address >= region.address && address < region.end)) {
       region = this.#sorted[this.#indexAtOrBefore(address)];
       if (region === undefined) return undefined;
       this.#lastHit = region;
     }
-    // Written as a difference: address + length could leave the exact range of numbers.
-    if (address < region.address || length > region.end - address) return undefined;
+    // Written as a difference, because a sum could leave the exact range of numbers; and so that NaN
+    // (a word that needs more than 53 bits) is refused.
+    if (!(address >= region.address && length <= region.end - address)) return undefined;
     return permits(region.permission, access) ? region : undefined;
   }
 

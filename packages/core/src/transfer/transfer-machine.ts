@@ -30,6 +30,7 @@ export interface TransferCounters {
   bytesWritten: number;
   tasksCompleted: number;
   tasksFailed: number;
+  tasksActive: number;
   slicesInFlight: number;
   retries: number;
 }
@@ -46,6 +47,7 @@ export class TransferMachine implements CompletionSink {
     bytesWritten: 0,
     tasksCompleted: 0,
     tasksFailed: 0,
+    tasksActive: 0,
     slicesInFlight: 0,
     retries: 0,
   };
@@ -94,6 +96,7 @@ export class TransferMachine implements CompletionSink {
       this.end(submission, this.#timeoutError(submission, waitedMs), DEADLINE_GRACE_MS);
     };
     submission.peer.active.add(submission);
+    this.counters.tasksActive += submission.columns.count;
     for (const region of submission.regions) {
       region.pin();
       region.ownTransfers += 1;
@@ -342,6 +345,7 @@ export class TransferMachine implements CompletionSink {
       region.ownTransfers -= 1;
       region.unpin();
     }
+    this.counters.tasksActive -= submission.columns.count;
     this.counters.tasksFailed += submission.rowsFailed;
     this.counters.tasksCompleted += submission.columns.count - submission.rowsFailed;
     this.#settled.push(submission);

@@ -25,7 +25,6 @@ export { Outcome, OUTCOME_NAMES } from './outcome.ts';
 export { Opcode, Slice, type SliceRun } from './slice.ts';
 export type {
   CompletionSink,
-  HandshakeMessage,
   Peer,
   Route,
   Transport,

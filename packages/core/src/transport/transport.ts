@@ -5,6 +5,7 @@ import type { Random } from '../base/random.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDescriptor, SegmentDraft } from '../segment/segment-descriptor.ts';
+import type { HandshakeDocument } from '../wire/handshake-document.ts';
 import type { Outcome } from './outcome.ts';
 import type { SliceRun } from './slice.ts';
 
@@ -39,9 +40,6 @@ export interface CompletionSink {
   ready(route: Route): void;
 }
 
-/** A handshake message (type 0 of the control port): a JSON object, exact in its types. */
-export type HandshakeMessage = Readonly<Record<string, unknown>>;
-
 /** What the engine lends to a transport. */
 export interface TransportHost {
   readonly clock: Clock;
@@ -59,7 +57,11 @@ export interface TransportHost {
   /** Environment variables as they were when the engine was made. */
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Sends a handshake to the peer's control port and returns its answer. */
-  handshake(peer: Peer, message: HandshakeMessage, signal?: AbortSignal): Promise<HandshakeMessage>;
+  handshake(
+    peer: Peer,
+    message: HandshakeDocument,
+    signal?: AbortSignal,
+  ): Promise<HandshakeDocument>;
 }
 
 export interface TransportCapabilities {
@@ -135,7 +137,7 @@ export interface Transport {
   /** The route to a peer, or undefined when this transport cannot reach it. */
   reach(peer: Peer): Route | undefined;
   /** Answers a handshake of a peer (type 0 of the control port). */
-  acceptHandshake?(message: HandshakeMessage): Promise<HandshakeMessage>;
+  acceptHandshake?(message: HandshakeDocument): Promise<HandshakeDocument>;
   /** Counters for `engine.stats()`. */
   stats?(): Readonly<Record<string, number>>;
   close(): Promise<void>;

@@ -1,0 +1,226 @@
+import { EngineError, invalidArgument } from '../base/errors.ts';
+import type { ByteStore } from '../memory/byte-store.ts';
+import type { MemoryRegistry } from '../memory/memory-registry.ts';
+import type { RegisteredRegion } from '../memory/registered-region.ts';
+import { Opcode } from '../transport/slice.ts';
+import { Submission, type PeerQueue, type SubmissionColumns } from '../transfer/index.ts';
+import type { ColumnResult, Columns, Segment, TransferOptions } from './engine-api.ts';
+import { EngineMemoryRegion } from './local-memory.ts';
+import { sliceBytesFor, type CheckedOptions } from './transfer-requests.ts';
+import { resultOf, type Transfers } from './transfers.ts';
+
+/** Rows checked in one turn of the event loop: well under a millisecond. */
+const ROWS_PER_TURN = 65_536;
+
+/** Many ranges as columns: checked and prepared in slices of time, then one submission. */
+export async function transferColumns(
+  transfers: Transfers,
+  segment: Segment,
+  columns: Columns,
+  options: TransferOptions,
+): Promise<ColumnResult> {
+  const { deps } = transfers;
+  deps.assertOpen();
+  const checkedOptions = transfers.checkOptions(options);
+  const peer = deps.peerOf(segment, 'segment');
+  const source = checkShape(columns, deps.registry);
+  for (let from = 0; from < source.count; from += ROWS_PER_TURN) {
+    checkRows(columns, source, from, Math.min(from + ROWS_PER_TURN, source.count));
+    if (from + ROWS_PER_TURN < source.count) await nextTurn();
+  }
+  deps.assertOpen();
+  options.signal?.throwIfAborted();
+  const submission = await run(transfers, peer, source, checkedOptions, options.signal);
+  if (options.signal?.aborted === true && submission.ending?.code === 'ERR_TE_CANCELED') {
+    throw options.signal.reason;
+  }
+  if (submission.rowsFailed === 0 && options.notify !== undefined) {
+    await transfers.notifyAfter(peer, options.notify, submission.bytes);
+  }
+  return {
+    ...resultOf(submission),
+    states: submission.states,
+    completed: source.count - submission.rowsFailed,
+    failed: submission.rowsFailed,
+    errors: submission.errors ?? new Map<number, EngineError>(),
+  };
+}
+
+interface ColumnSource {
+  readonly count: number;
+  readonly columns: SubmissionColumns;
+  /** Length of the local region of a row. */
+  readonly regionLength: (row: number) => number;
+  readonly regions: RegisteredRegion[];
+}
+
+async function run(
+  transfers: Transfers,
+  peer: PeerQueue,
+  source: ColumnSource,
+  options: CheckedOptions,
+  signal: AbortSignal | undefined,
+): Promise<Submission> {
+  let settle: (submission: Submission) => void = () => {};
+  const settled = new Promise<Submission>((resolve) => {
+    settle = resolve;
+  });
+  const submission = new Submission({
+    peer,
+    columns: source.columns,
+    sliceBytes: sliceBytesFor(peer, options.transport, transfers.deps.limits.sliceBytes),
+    priority: options.priority,
+    transportName: options.transport,
+    states: new Uint8Array(source.count),
+    regions: source.regions,
+    onSettled: settle,
+  });
+  for (let from = 0; from < source.count; from += ROWS_PER_TURN) {
+    submission.prepareRows(from, Math.min(from + ROWS_PER_TURN, source.count));
+    if (from + ROWS_PER_TURN < source.count) await nextTurn();
+  }
+  transfers.deps.assertOpen();
+  signal?.throwIfAborted();
+  for (const region of source.regions) {
+    if (!region.live) throw regionGone(region.id);
+  }
+  const onAbort = () => transfers.cancel(submission, signal?.reason);
+  signal?.addEventListener('abort', onAbort, { once: true });
+  transfers.submit(submission, options.timeoutMs);
+  try {
+    return await settled;
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+function checkShape(columns: Columns, registry: MemoryRegistry): ColumnSource {
+  const { localOffset, remoteAddress, length, opcode } = columns;
+  if (!(length instanceof Float64Array))
+    throw invalidArgument('columns.length', length, 'a Float64Array');
+  const count = length.length;
+  const sized = (
+    name: string,
+    value: unknown,
+    types: readonly (new (n: number) => ArrayLike<unknown>)[],
+  ) => {
+    const fits = types.some((type) => value instanceof type && value.length === count);
+    const accepted = `a ${types.map((type) => type.name).join(' or ')} of ${count} elements (as columns.length)`;
+    if (!fits) throw invalidArgument(`columns.${name}`, value, accepted);
+  };
+  sized('localOffset', localOffset, [Float64Array]);
+  sized('remoteAddress', remoteAddress, [BigUint64Array, Float64Array]);
+  if (typeof opcode !== 'string') sized('opcode', opcode, [Uint8Array]);
+  else if (opcode !== 'read' && opcode !== 'write') {
+    throw invalidArgument('columns.opcode', opcode, '"read", "write" or a Uint8Array of 0 and 1');
+  }
+  const local = resolveRegions(columns, count, registry);
+  return {
+    count,
+    regionLength: local.regionLength,
+    regions: local.regions,
+    columns: {
+      count,
+      opcode: typeof opcode !== 'string' ? opcode : opcode === 'write' ? Opcode.write : Opcode.read,
+      store: local.store,
+      localOffset,
+      remoteAddress:
+        remoteAddress instanceof Float64Array
+          ? remoteAddress
+          : new Uint32Array(remoteAddress.buffer, remoteAddress.byteOffset, 2 * count),
+      length,
+    },
+  };
+}
+
+function resolveRegions(
+  columns: Columns,
+  count: number,
+  registry: MemoryRegistry,
+): {
+  store: ByteStore | ((row: number) => ByteStore);
+  regionLength: (row: number) => number;
+  regions: RegisteredRegion[];
+} {
+  const { localRegion } = columns;
+  if (localRegion instanceof EngineMemoryRegion) {
+    const region = localRegion.registered;
+    if (registry.byId(region.id) !== region) throw regionGone(region.id);
+    return { store: region.store, regionLength: () => region.length, regions: [region] };
+  }
+  if (!(localRegion instanceof Uint32Array) || localRegion.length !== count) {
+    throw invalidArgument(
+      'columns.localRegion',
+      localRegion,
+      `a region of this engine, or a Uint32Array of ${count} region ids`,
+    );
+  }
+  const found = new Map<number, RegisteredRegion>();
+  let last: RegisteredRegion | undefined;
+  const regionOf = (row: number): RegisteredRegion => {
+    const id = localRegion[row] as number;
+    if (last?.id === id) return last;
+    let region = found.get(id);
+    if (region === undefined) {
+      region = registry.byId(id);
+      if (region === undefined) throw regionGone(id);
+      found.set(id, region);
+    }
+    last = region;
+    return region;
+  };
+  // Every region is looked up here once, so that later look-ups cannot fail.
+  for (let row = 0; row < count; row += 1) regionOf(row);
+  return {
+    store: (row) => regionOf(row).store,
+    regionLength: (row) => regionOf(row).length,
+    regions: [...found.values()],
+  };
+}
+
+function checkRows(columns: Columns, source: ColumnSource, from: number, to: number): void {
+  const { localOffset, length, remoteAddress, opcode } = columns;
+  for (let row = from; row < to; row += 1) {
+    const offset = localOffset[row] as number;
+    const bytes = length[row] as number;
+    const space = source.regionLength(row);
+    if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes > space) {
+      throw invalidArgument(`columns.length[${row}]`, bytes, `an integer from 0 to ${space}`);
+    }
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset > space - bytes) {
+      throw invalidArgument(
+        `columns.localOffset[${row}]`,
+        offset,
+        `an integer from 0 to ${space - bytes}`,
+      );
+    }
+    if (typeof opcode !== 'string' && (opcode[row] as number) > 1) {
+      throw invalidArgument(`columns.opcode[${row}]`, opcode[row], '0 (read) or 1 (write)');
+    }
+    if (remoteAddress instanceof Float64Array) {
+      const address = remoteAddress[row] as number;
+      if (!Number.isSafeInteger(address) || address < 0 || !Number.isSafeInteger(address + bytes)) {
+        throw invalidArgument(`columns.remoteAddress[${row}]`, address, 'an integer below 2^53');
+      }
+    } else if ((remoteAddress[row] as bigint) > 0xffe0_0000_0000_0000n) {
+      // Only up here can the end of a range leave 64 bits; lower addresses need no bigint arithmetic.
+      if ((remoteAddress[row] as bigint) + BigInt(bytes) > 1n << 64n) {
+        throw invalidArgument(
+          `columns.remoteAddress[${row}]`,
+          remoteAddress[row],
+          'a range below 2^64',
+        );
+      }
+    }
+  }
+}
+
+function regionGone(id: number): EngineError {
+  return new EngineError(
+    'ERR_TE_ADDRESS_NOT_REGISTERED',
+    `region ${id} is not registered with this engine (any more)`,
+    { details: { region: id } },
+  );
+}
+
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));

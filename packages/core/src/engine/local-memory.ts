@@ -1,0 +1,188 @@
+import { EngineError, invalidArgument } from '../base/errors.ts';
+import { BufferStore, isMemoryLike, type MemoryLike } from '../memory/buffer-store.ts';
+import type { MemoryRegistry } from '../memory/memory-registry.ts';
+import { PERMISSIONS, type Permission } from '../memory/permission.ts';
+import type { RegisteredRegion } from '../memory/registered-region.ts';
+import type { SegmentDraft } from '../segment/segment-descriptor.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { MemoryRegion, RegisterOptions, SegmentBuffer } from './engine-api.ts';
+
+/** A region as users hold it. */
+export class EngineMemoryRegion implements MemoryRegion {
+  /** The registry's record of the same region. */
+  readonly registered: RegisteredRegion;
+  readonly #memory: LocalMemory;
+
+  constructor(registered: RegisteredRegion, memory: LocalMemory) {
+    this.registered = registered;
+    this.#memory = memory;
+  }
+
+  get id(): number {
+    return this.registered.id;
+  }
+
+  get address(): bigint {
+    return BigInt(this.registered.address);
+  }
+
+  get length(): number {
+    return this.registered.length;
+  }
+
+  get location(): string {
+    return this.registered.location;
+  }
+
+  get permission(): Permission {
+    return this.registered.permission;
+  }
+
+  get bytes(): Buffer {
+    return (this.registered.store as BufferStore).bytes;
+  }
+
+  unregister(options: { readonly publish?: boolean } = {}): Promise<void> {
+    return this.#memory.unregister(this.registered, options.publish ?? true);
+  }
+}
+
+interface LocalMemoryDeps {
+  readonly registry: MemoryRegistry;
+  readonly transports: readonly Transport[];
+  readonly segmentName: () => string;
+  readonly regionsMax: number;
+  /** Writes the segment's document to where peers look for it. */
+  publish(): Promise<void>;
+}
+
+/** Registers and withdraws memory: registry, transports and document together, or not at all. */
+export class LocalMemory {
+  readonly #deps: LocalMemoryDeps;
+
+  constructor(deps: LocalMemoryDeps) {
+    this.#deps = deps;
+  }
+
+  async register(list: readonly MemoryLike[], options: RegisterOptions): Promise<MemoryRegion[]> {
+    const { registry, transports } = this.#deps;
+    const { location, permission } = checkOptions(options);
+    list.forEach((memory, index) =>
+      checkMemory(memory, list.length === 1 ? 'memory' : `memory[${index}]`),
+    );
+    if (registry.size + list.length > this.#deps.regionsMax) {
+      throw new EngineError(
+        'ERR_TE_MEMORY',
+        `${registry.size} regions are registered and limits.regions is ${this.#deps.regionsMax}; ` +
+          'unregister some, register larger pieces, or raise the limit',
+      );
+    }
+    const regions = registry.add(
+      list.map((memory) => ({ store: new BufferStore(memory), location, permission })),
+    );
+    const attached: Transport[] = [];
+    try {
+      for (const transport of transports) {
+        attached.push(transport);
+        await transport.attach?.(regions);
+      }
+      if ((options.publish ?? true) && permission !== 'local-read-write')
+        await this.#deps.publish();
+    } catch (error) {
+      for (const region of regions) registry.retire(region);
+      await Promise.allSettled(attached.map((transport) => transport.detach?.(regions)));
+      for (const region of regions) registry.forget(region);
+      throw EngineError.from(error, 'ERR_TE_MEMORY', 'registering memory');
+    }
+    return regions.map((region) => new EngineMemoryRegion(region, this));
+  }
+
+  async unregister(region: RegisteredRegion, publish: boolean): Promise<void> {
+    const { registry, transports } = this.#deps;
+    if (registry.byId(region.id) !== region) {
+      throw new EngineError(
+        'ERR_TE_ADDRESS_NOT_REGISTERED',
+        `region ${region.id} at 0x${region.address.toString(16)} is not registered any more`,
+        { details: { region: region.id } },
+      );
+    }
+    if (region.ownTransfers > 0) {
+      throw new EngineError(
+        'ERR_TE_BATCH_BUSY',
+        `region ${region.id} is used by ${region.ownTransfers} own transfers that have not ended; ` +
+          'wait for them or cancel them first',
+        { details: { region: region.id, transfers: region.ownTransfers } },
+      );
+    }
+    registry.retire(region);
+    const results = await Promise.allSettled(
+      transports.map((transport) => transport.detach?.([region])),
+    );
+    await new Promise<void>((resolve) => region.whenIdle(resolve));
+    registry.forget(region);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (publish && region.permission !== 'local-read-write') await this.#deps.publish();
+    if (failed !== undefined)
+      throw EngineError.from(failed.reason, 'ERR_TE_MEMORY', 'unregistering memory');
+  }
+
+  /** The local segment as transports describe it now. */
+  draft(capabilities: readonly string[]): SegmentDraft {
+    const draft: SegmentDraft = {
+      protocols: [],
+      tcpDataPort: 0,
+      tcpProtoVersion: 1,
+      devices: [],
+      priorityMatrix: {},
+      capabilities: [...capabilities],
+      buffers: [],
+    };
+    for (const region of this.#published()) {
+      draft.buffers.push({
+        regionId: region.id,
+        name: this.#deps.segmentName(),
+        address: BigInt(region.address),
+        length: region.length,
+        remoteKeys: [],
+        localKeys: [],
+        extras: region.permission === 'global-read-write' ? {} : { permission: region.permission },
+      });
+    }
+    for (const transport of this.#deps.transports) transport.describe(draft);
+    return draft;
+  }
+
+  /** What {@link draft} would offer, for users. */
+  buffers(): SegmentBuffer[] {
+    return this.draft([]).buffers.map(({ name, address, length }) => ({ name, address, length }));
+  }
+
+  *#published(): Iterable<RegisteredRegion> {
+    for (const region of this.#deps.registry.regions()) {
+      if (region.permission !== 'local-read-write') yield region;
+    }
+  }
+}
+
+function checkMemory(memory: unknown, name: string): asserts memory is MemoryLike {
+  if (!isMemoryLike(memory)) {
+    throw invalidArgument(
+      name,
+      memory,
+      'a Buffer, a typed array, a DataView, an ArrayBuffer or a SharedArrayBuffer',
+    );
+  }
+  if (memory.byteLength === 0) throw invalidArgument(name, 'empty', 'at least 1 byte');
+}
+
+function checkOptions(options: RegisterOptions): { location: string; permission: Permission } {
+  const location = options.location ?? '*';
+  if (typeof location !== 'string' || location === '') {
+    throw invalidArgument('location', location, 'a text such as "*", "cpu:0" or "cuda:1"');
+  }
+  const permission = options.permission ?? 'global-read-write';
+  if (!PERMISSIONS.includes(permission)) {
+    throw invalidArgument('permission', permission, PERMISSIONS.join(', '));
+  }
+  return { location, permission };
+}

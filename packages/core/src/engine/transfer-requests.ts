@@ -1,0 +1,217 @@
+import { EngineError, invalidArgument } from '../base/errors.ts';
+import { isU64 } from '../base/u64.ts';
+import { BufferStore, isMemoryLike, toBuffer } from '../memory/buffer-store.ts';
+import type { ByteStore } from '../memory/byte-store.ts';
+import type { MemoryRegistry } from '../memory/memory-registry.ts';
+import type { RegisteredRegion } from '../memory/registered-region.ts';
+import { Opcode } from '../transport/slice.ts';
+import { Submission, type PeerQueue, type PriorityClass } from '../transfer/index.ts';
+import type {
+  BatchRequest,
+  OpcodeName,
+  Priority,
+  TransferOptions,
+  TransferRequest,
+} from './engine-api.ts';
+import { EngineMemoryRegion } from './local-memory.ts';
+
+const TWO_64 = 1n << 64n;
+const PRIORITY_CLASSES: Readonly<Record<Priority, PriorityClass>> = { high: 0, medium: 1, low: 2 };
+/** Longest time a timer can be set to. */
+export const TIMEOUT_MS_MAX = 0x7fff_ffff;
+
+/** One request after validation, in terms of rooms below. */
+export interface CheckedRequest {
+  readonly opcode: Opcode;
+  readonly peer: PeerQueue;
+  readonly store: ByteStore;
+  /** Undefined when the local side is not registered. */
+  readonly region: RegisteredRegion | undefined;
+  readonly localOffset: number;
+  readonly remoteAddress: bigint;
+  readonly length: number;
+}
+
+export interface CheckedOptions {
+  readonly timeoutMs: number;
+  readonly priority: PriorityClass;
+  readonly transport: string | undefined;
+}
+
+/** Finds the peer behind a segment object, or says why it cannot be used here. */
+export type PeerLookup = (segment: unknown, argument: string) => PeerQueue;
+
+/** Checks everything that can be checked on this side. No side effects. */
+export function checkRequest(
+  request: TransferRequest,
+  opcodeName: OpcodeName,
+  argument: string,
+  peerOf: PeerLookup,
+  registry: MemoryRegistry,
+): CheckedRequest {
+  if (typeof request !== 'object' || request === null) {
+    throw invalidArgument(argument, request, 'a request object');
+  }
+  if (opcodeName !== 'read' && opcodeName !== 'write') {
+    throw invalidArgument(`${argument}.opcode`, opcodeName, '"read" or "write"');
+  }
+  const peer = peerOf(request.segment, `${argument}.segment`);
+  const local = resolveLocal(request.local, `${argument}.local`, registry);
+  const localOffset = request.localOffset ?? 0;
+  if (!Number.isSafeInteger(localOffset) || localOffset < 0 || localOffset > local.length) {
+    throw invalidArgument(
+      `${argument}.localOffset`,
+      localOffset,
+      `an integer from 0 to ${local.length} (the length of the local memory)`,
+    );
+  }
+  const length = request.length ?? local.length - localOffset;
+  if (!Number.isSafeInteger(length) || length < 0 || length > local.length - localOffset) {
+    throw invalidArgument(
+      `${argument}.length`,
+      length,
+      `an integer from 0 to ${local.length - localOffset} (local memory from localOffset to its end)`,
+    );
+  }
+  const { remoteAddress } = request;
+  if (!isU64(remoteAddress) || remoteAddress + BigInt(length) > TWO_64) {
+    throw invalidArgument(
+      `${argument}.remoteAddress`,
+      remoteAddress,
+      `a bigint from 0 to 2^64 - ${length} (address of the first byte in the peer's segment)`,
+    );
+  }
+  const { store, region, base } = local;
+  const opcode = opcodeName === 'write' ? Opcode.write : Opcode.read;
+  return { opcode, peer, store, region, localOffset: base + localOffset, remoteAddress, length };
+}
+
+export function checkOptions(
+  options: TransferOptions,
+  defaultTimeoutMs: number,
+  transports: ReadonlySet<string>,
+): CheckedOptions {
+  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+  if (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > TIMEOUT_MS_MAX) {
+    throw invalidArgument(
+      'timeoutMs',
+      timeoutMs,
+      `milliseconds above 0, at most ${TIMEOUT_MS_MAX}`,
+    );
+  }
+  const priority = PRIORITY_CLASSES[options.priority ?? 'medium'] as PriorityClass | undefined;
+  if (priority === undefined)
+    throw invalidArgument('priority', options.priority, '"high", "medium" or "low"');
+  const { transport, notify } = options;
+  if (transport !== undefined && !transports.has(transport)) {
+    throw invalidArgument(
+      'transport',
+      transport,
+      [...transports].join(', ') || 'none: no transports were given',
+    );
+  }
+  if (notify !== undefined) checkNotification(notify, 'notify');
+  return { timeoutMs, priority, transport };
+}
+
+export function checkNotification(notification: unknown, argument: string): void {
+  const { name, message } = (notification ?? {}) as { name?: unknown; message?: unknown };
+  if (typeof name !== 'string') throw invalidArgument(`${argument}.name`, name, 'a text');
+  if (typeof message !== 'string') throw invalidArgument(`${argument}.message`, message, 'a text');
+}
+
+interface LocalSide {
+  readonly store: ByteStore;
+  readonly region: RegisteredRegion | undefined;
+  /** Where in the store the given memory starts. */
+  readonly base: number;
+  readonly length: number;
+}
+
+function resolveLocal(local: unknown, argument: string, registry: MemoryRegistry): LocalSide {
+  if (local instanceof EngineMemoryRegion) {
+    const region = local.registered;
+    if (registry.byId(region.id) !== region) {
+      throw new EngineError(
+        'ERR_TE_ADDRESS_NOT_REGISTERED',
+        `${argument}: region ${region.id} is not registered with this engine (any more)`,
+        { details: { argument, region: region.id } },
+      );
+    }
+    return { store: region.store, region, base: 0, length: region.length };
+  }
+  if (!isMemoryLike(local)) {
+    throw invalidArgument(
+      argument,
+      local,
+      'a region of this engine, a Buffer, a typed array or an ArrayBuffer',
+    );
+  }
+  const bytes = toBuffer(local);
+  const window = registry.resolveLocal(bytes);
+  if (window !== undefined) {
+    return {
+      store: window.region.store,
+      region: window.region,
+      base: window.offset,
+      length: bytes.length,
+    };
+  }
+  return { store: new BufferStore(bytes), region: undefined, base: 0, length: bytes.length };
+}
+
+/** Makes a submission of requests that all go to the same peer. */
+export function toSubmission(
+  requests: readonly CheckedRequest[],
+  options: CheckedOptions,
+  sliceBytesMax: number,
+  onSettled: (submission: Submission) => void,
+): Submission {
+  const count = requests.length;
+  const first = requests[0] as CheckedRequest;
+  const localOffset = new Float64Array(count);
+  const length = new Float64Array(count);
+  const remote = new BigUint64Array(count);
+  const opcodes = new Uint8Array(count);
+  const regions: RegisteredRegion[] = [];
+  let oneStore = true;
+  for (let row = 0; row < count; row += 1) {
+    const request = requests[row] as CheckedRequest;
+    localOffset[row] = request.localOffset;
+    length[row] = request.length;
+    remote[row] = request.remoteAddress;
+    opcodes[row] = request.opcode;
+    if (request.store !== first.store) oneStore = false;
+    if (request.region !== undefined && regions.at(-1) !== request.region)
+      regions.push(request.region);
+  }
+  const submission = new Submission({
+    peer: first.peer,
+    columns: {
+      count,
+      opcode: count === 1 ? first.opcode : opcodes,
+      store: oneStore ? first.store : (row) => (requests[row] as CheckedRequest).store,
+      localOffset,
+      remoteAddress: new Uint32Array(remote.buffer),
+      length,
+    },
+    sliceBytes: sliceBytesFor(first.peer, options.transport, sliceBytesMax),
+    priority: options.priority,
+    transportName: options.transport,
+    states: new Uint8Array(count),
+    regions,
+    onSettled,
+  });
+  submission.prepareRows(0, count);
+  return submission;
+}
+
+/** Slices are cut for the route that is preferred now; another route takes them as they are. */
+export function sliceBytesFor(peer: PeerQueue, transport: string | undefined, max: number): number {
+  const states = peer.routes.filter(
+    ({ route }) => transport === undefined || route.transport.name === transport,
+  );
+  const wanted = states[0]?.route.sliceBytes ?? max;
+  // A route that wants whole requests (one connection each) gets them whole.
+  return wanted === Number.POSITIVE_INFINITY ? wanted : Math.min(wanted, max);
+}

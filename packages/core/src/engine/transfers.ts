@@ -1,0 +1,182 @@
+import { TaskState } from '../base/error-codes.ts';
+import type { Clock } from '../base/clock.ts';
+import { EngineError } from '../base/errors.ts';
+import type { MemoryRegistry } from '../memory/memory-registry.ts';
+import {
+  CANCEL_GRACE_MS,
+  type PeerQueue,
+  type Submission,
+  type TransferMachine,
+} from '../transfer/index.ts';
+import type {
+  BatchRequest,
+  EngineLimits,
+  NotificationContent,
+  OpcodeName,
+  TransferOptions,
+  TransferRequest,
+  TransferResult,
+} from './engine-api.ts';
+import {
+  checkOptions,
+  checkRequest,
+  toSubmission,
+  type CheckedOptions,
+  type CheckedRequest,
+  type PeerLookup,
+} from './transfer-requests.ts';
+
+export interface TransfersDeps {
+  readonly machine: TransferMachine;
+  readonly registry: MemoryRegistry;
+  readonly clock: Clock;
+  readonly limits: EngineLimits;
+  readonly transportNames: ReadonlySet<string>;
+  readonly peerOf: PeerLookup;
+  /** Throws when the engine is closed or closing. */
+  assertOpen(): void;
+  /** Sends a notification to the control port of a peer. */
+  notify(segmentName: string, notification: NotificationContent): Promise<void>;
+}
+
+/** Where one request of a caller went. */
+export interface Placement {
+  readonly submission: Submission;
+  readonly row: number;
+}
+
+/** Turns validated requests into submissions and submissions into results. */
+export class Transfers {
+  readonly deps: TransfersDeps;
+
+  constructor(deps: TransfersDeps) {
+    this.deps = deps;
+  }
+
+  checkOptions(options: TransferOptions): CheckedOptions {
+    const checked = checkOptions(
+      options,
+      this.deps.limits.transferTimeoutMs,
+      this.deps.transportNames,
+    );
+    if (options.signal?.aborted === true) throw options.signal.reason;
+    return checked;
+  }
+
+  check(request: TransferRequest, opcode: OpcodeName, argument: string): CheckedRequest {
+    return checkRequest(request, opcode, argument, this.deps.peerOf, this.deps.registry);
+  }
+
+  checkAll(requests: readonly BatchRequest[]): CheckedRequest[] {
+    return requests.map((request, index) =>
+      this.check(request, request.opcode, `requests[${index}]`),
+    );
+  }
+
+  /** Starts requests that may go to different peers; one submission for each peer. */
+  start(
+    requests: readonly CheckedRequest[],
+    options: CheckedOptions,
+    onSettled: (submission: Submission) => void,
+  ): Placement[] {
+    const byPeer = new Map<PeerQueue, CheckedRequest[]>();
+    const rows = requests.map((request) => {
+      const list = byPeer.get(request.peer);
+      if (list === undefined) byPeer.set(request.peer, [request]);
+      else list.push(request);
+      return (list?.length ?? 1) - 1;
+    });
+    const submissions = new Map<PeerQueue, Submission>();
+    for (const [peer, list] of byPeer) {
+      submissions.set(peer, toSubmission(list, options, this.deps.limits.sliceBytes, onSettled));
+    }
+    for (const submission of submissions.values()) this.submit(submission, options.timeoutMs);
+    return requests.map((request, index) => ({
+      submission: submissions.get(request.peer) as Submission,
+      row: rows[index] as number,
+    }));
+  }
+
+  submit(submission: Submission, timeoutMs: number): void {
+    const nowMs = this.deps.clock.nowMs();
+    this.deps.machine.submit(submission, nowMs, nowMs + timeoutMs);
+  }
+
+  /** One request, one promise. */
+  async transfer(
+    request: TransferRequest,
+    opcode: OpcodeName,
+    options: TransferOptions,
+  ): Promise<TransferResult> {
+    this.deps.assertOpen();
+    const checkedOptions = this.checkOptions(options);
+    const checked = this.check(request, opcode, 'request');
+    const submission = await this.#run([checked], checkedOptions, options.signal);
+    if (submission.rowsFailed > 0) {
+      if (options.signal?.aborted === true && submission.states[0] === TaskState.canceled) {
+        throw options.signal.reason;
+      }
+      throw submission.firstError;
+    }
+    if (options.notify !== undefined)
+      await this.notifyAfter(checked.peer, options.notify, submission.bytes);
+    return resultOf(submission);
+  }
+
+  /** Sends the notification that belongs to completed requests. */
+  async notifyAfter(
+    peer: PeerQueue,
+    notification: NotificationContent,
+    bytesMoved: number,
+  ): Promise<void> {
+    try {
+      await this.deps.notify(peer.name, notification);
+    } catch (error) {
+      const cause = EngineError.from(error);
+      throw new EngineError(
+        cause.code,
+        `all ${bytesMoved} bytes were moved, but the notification "${notification.name}" did not reach ` +
+          `"${peer.name}"; send it again with notify()`,
+        { cause, details: { peer: peer.name, bytesDone: bytesMoved, transferCompleted: true } },
+      );
+    }
+  }
+
+  cancel(submission: Submission, reason: unknown): void {
+    this.deps.machine.end(submission, canceledError(submission, reason), CANCEL_GRACE_MS);
+  }
+
+  #run(
+    requests: readonly CheckedRequest[],
+    options: CheckedOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<Submission> {
+    return new Promise((resolve) => {
+      const submission = toSubmission(requests, options, this.deps.limits.sliceBytes, (settled) => {
+        if (signal !== undefined) signal.removeEventListener('abort', onAbort);
+        resolve(settled);
+      });
+      const onAbort = () => this.cancel(submission, signal?.reason);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.submit(submission, options.timeoutMs);
+    });
+  }
+}
+
+export function resultOf(submission: Submission): TransferResult {
+  return {
+    bytes: submission.bytes,
+    durability: submission.durability,
+    attempts: submission.attempts,
+    transport: submission.usedTransport,
+    elapsedMs: submission.settledMs - submission.startedMs,
+  };
+}
+
+function canceledError(submission: Submission, reason: unknown): EngineError {
+  return new EngineError(
+    'ERR_TE_CANCELED',
+    `the transfer to "${submission.peer.name}" was canceled after ${submission.bytes} bytes`,
+    { cause: reason, details: { peer: submission.peer.name, bytesDone: submission.bytes } },
+  );
+}
