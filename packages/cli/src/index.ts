@@ -1,1 +1,3 @@
-export {};
+export { runCli, type CliStreams } from './cli.ts';
+export { LatencyHistogram } from './histogram.ts';
+export { Shutdown } from './shutdown.ts';

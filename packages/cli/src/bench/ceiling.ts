@@ -1,0 +1,76 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { TeProcess } from '../child-process.ts';
+import { numberOf } from '../child-process.ts';
+import { BlockServer } from './block-server.ts';
+import { BlockReceiver } from './block-stream.ts';
+import { IN_FLIGHT_MAX, type Workload } from './workload.ts';
+
+const ANSWER_MS = 10_000;
+
+/** Ways that bytes go: `write` from this process to the peer process, `read` the other way. */
+type Way = 'write' | 'read';
+
+/**
+ * Measures what two Node processes can move over bare `node:net` with the same operation, block
+ * size and number of operations in flight. Bytes in flight are bounded, because more of them make
+ * loopback TCP slower: the ceiling is meant to be one.
+ */
+export async function measureCeiling(
+  peer: TeProcess,
+  workload: Workload,
+  memory: Buffer,
+  settings: { readonly warmUpMs: number; readonly durationMs: number },
+): Promise<number> {
+  const ways: Way[] = workload.op === 'mix' ? ['write', 'read'] : [workload.op];
+  const streams = await Promise.all(
+    ways.map((way) => openStream(peer, way, workload, memory, ways.length)),
+  );
+  try {
+    await sleep(settings.warmUpMs);
+    const started = performance.now();
+    const before = streams.map((stream) => stream.bytes());
+    await sleep(settings.durationMs);
+    const after = streams.map((stream) => stream.bytes());
+    const elapsedMs = performance.now() - started;
+    const moved = after.reduce((sum, bytes, index) => sum + bytes - (before[index] ?? 0), 0);
+    return moved / elapsedMs / 1e6;
+  } finally {
+    for (const stream of streams) stream.close();
+    await peer.ask('stop', 'stopped', ANSWER_MS);
+  }
+}
+
+interface Stream {
+  /** Payload so far; differences are exact to a window. */
+  bytes(): number;
+  close(): void;
+}
+
+async function openStream(
+  peer: TeProcess,
+  way: Way,
+  workload: Workload,
+  memory: Buffer,
+  ways: number,
+): Promise<Stream> {
+  const { block, lanes = 1 } = workload;
+  const inFlight = Math.ceil((workload.batch * workload.depth) / ways);
+  const bounded = Math.min(inFlight, Math.max(2, Math.floor(IN_FLIGHT_MAX / block)));
+  const connections = Math.min(lanes, bounded);
+  const window = Math.ceil(bounded / connections);
+  if (way === 'write') {
+    const server = new BlockServer(memory, block);
+    const port = await server.listen();
+    await peer.ask(`receive ${port} ${window} ${connections}`, 'receiving', ANSWER_MS);
+    return { bytes: () => server.credits * block, close: () => server.close() };
+  }
+  const port = numberOf(await peer.ask('serve', 'serving', ANSWER_MS), 'port');
+  const receivers = Array.from(
+    { length: connections },
+    () => new BlockReceiver(port, memory, block, window),
+  );
+  return {
+    bytes: () => receivers.reduce((sum, one) => sum + one.bytes, 0),
+    close: () => receivers.forEach((one) => one.close()),
+  };
+}
