@@ -120,7 +120,8 @@ export class MemberReader {
   }
 
   #toInteger(value: Json64, key: string): number | bigint {
-    if (typeof value === 'number') return Math.trunc(value);
+    // Plus 0, because what is left of -0.5 is a negative zero.
+    if (typeof value === 'number') return Math.trunc(value) + 0;
     if (typeof value === 'bigint') return value;
     if (typeof value === 'boolean') return Number(value);
     throw this.error(key, `is ${describe(value)}; expected an integer`);

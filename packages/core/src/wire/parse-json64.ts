@@ -16,7 +16,8 @@ const U64_DIGITS = 20;
  * Parses JSON as tolerantly as the C++ engines do, without losing a bit of 64-bit integers.
  *
  * Accepted beyond the standard: a byte order mark, comments, trailing commas, any root value, text
- * after the root value, control characters inside strings, leading zeros, duplicate keys (the last
+ * after the root value, control characters inside strings, surrogates alone (as
+ * U+FFFD), leading zeros, duplicate keys (the last
  * one wins). Integers that need more than 64 bits become the nearest double. Time is linear in the
  * length of the text, and nesting is bounded by {@link JSON_DEPTH_MAX}.
  *
@@ -49,6 +50,8 @@ const LOWER_E = 0x65;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 const BYTE_ORDER_MARK = 0xfeff;
+
+const REPLACEMENT = '\ufffd';
 
 const ESCAPED: ReadonlyMap<string, string> = new Map([
   ['"', '"'],
@@ -184,8 +187,8 @@ class Parser {
     const digits = this.#at - digitsFrom;
     if (digits === 0) throw this.#error('expected a digit');
     if (code === DOT || code === LOWER_E || code === UPPER_E) return this.#real(start);
-    if (digits > SAFE_DIGITS) return integerOf(this.#text.slice(start, this.#at));
-    return negative && small !== 0 ? -small : small;
+    if (digits <= SAFE_DIGITS) return negative && small !== 0 ? -small : small;
+    return this.#finite(integerOf(this.#text.slice(start, this.#at)), start);
   }
 
   /** Goes on behind the integral part of a number that started at `start`. */
@@ -201,9 +204,12 @@ class Parser {
       if (sign === PLUS || sign === MINUS) this.#at += 1;
       if (this.#skipDigits() === 0) throw this.#error('expected a digit of the exponent');
     }
-    const value = Number(this.#text.slice(start, this.#at));
-    if (!Number.isFinite(value)) throw this.#error('the number is too large', start);
-    return value;
+    return this.#finite(Number(this.#text.slice(start, this.#at)), start);
+  }
+
+  #finite<T extends number | bigint>(value: T, start: number): T {
+    if (typeof value === 'bigint' || Number.isFinite(value)) return value;
+    throw this.#error('the number is too large', start);
   }
 
   #skipDigits(): number {
@@ -233,17 +239,19 @@ class Parser {
     throw this.#error('the string does not end', open);
   }
 
-  /** Reads one escape; a pair of surrogates, which C++ insists on, counts as one. */
+  /** Reads one escape, or the two of a surrogate pair; a surrogate alone becomes U+FFFD. */
   #escape(): string {
     const start = this.#at;
     const letter = this.#text[start + 1] ?? '';
     if (letter === 'u') {
-      const high = this.#unit(start);
-      if (isLowSurrogate(high)) throw this.#error('a surrogate stands alone', start);
-      if (!isHighSurrogate(high)) return String.fromCharCode(high);
-      const low = this.#text.startsWith('\\u', this.#at) ? this.#unit(this.#at) : 0;
-      if (!isLowSurrogate(low)) throw this.#error('a surrogate stands alone', start);
-      return String.fromCharCode(high, low);
+      const unit = this.#unit(start);
+      if (isLowSurrogate(unit)) return REPLACEMENT;
+      if (!isHighSurrogate(unit)) return String.fromCharCode(unit);
+      const next = this.#at;
+      const low = this.#text.startsWith('\\u', next) ? this.#unit(next) : 0;
+      if (isLowSurrogate(low)) return String.fromCharCode(unit, low);
+      this.#at = next;
+      return REPLACEMENT;
     }
     const character = ESCAPED.get(letter);
     if (character === undefined) throw this.#error('unknown escape', start);
@@ -303,15 +311,9 @@ class Parser {
 /** An integer literal of any length; what does not fit into 64 bits becomes a double, as in C++. */
 function integerOf(literal: string): number | bigint {
   const digits = literal.replace(/^-?0*/, '').length;
-  if (digits <= U64_DIGITS) {
-    const exact = BigInt(literal);
-    const near = Number(exact);
-    if (Number.isSafeInteger(near)) return near;
-    if (exact >= JSON_INTEGER_MIN && exact <= JSON_INTEGER_MAX) return exact;
-  }
-  const near = Number(literal);
-  if (Number.isFinite(near)) return near;
-  throw new EngineError('ERR_TE_MALFORMED_JSON', `a number of ${digits} digits is too large`, {
-    details: { digits },
-  });
+  if (digits > U64_DIGITS) return Number(literal);
+  const exact = BigInt(literal);
+  const near = Number(exact);
+  const fits = exact >= JSON_INTEGER_MIN && exact <= JSON_INTEGER_MAX;
+  return fits && !Number.isSafeInteger(near) ? exact : near;
 }
