@@ -143,4 +143,13 @@ describe('an empty project', () => {
     expect(status, stderr).toBe(0);
     expect(stdout).toContain(packed[0]?.version);
   });
+  it('has a program te with the commands of the README', async () => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8');
+    const commands = [...readme.matchAll(/^\| `te ([a-z]+)/gm)].map(([, name]) => name ?? '');
+    expect(commands).toContain('demo');
+    const te = join(project, 'node_modules/.bin/te');
+    const { status, stdout, stderr } = await run(process.execPath, [te, '--help'], project);
+    expect(status, stderr).toBe(0);
+    for (const command of commands) expect(stdout).toMatch(new RegExp(`\\b${command}\\b`));
+  });
 });

@@ -72,16 +72,24 @@ export interface ProgramResult {
 }
 
 /** Runs a tool of node_modules by its path, on the Node that runs the tests. */
-export async function runTool(
+export function runTool(
   path: string,
   args: readonly string[],
   options: { readonly cwd?: string } = {},
 ): Promise<ProgramResult> {
-  // A tool that is itself vitest must not take itself for one of our workers.
+  return runProgram([join(root, 'node_modules', path), ...args], options);
+}
+
+/** Runs Node with these arguments. */
+export async function runProgram(
+  args: readonly string[],
+  options: { readonly cwd?: string } = {},
+): Promise<ProgramResult> {
+  // A program that is itself vitest must not take itself for one of our workers.
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_OPTIONS|TEST$)/.test(name)),
   );
-  const child = spawn(process.execPath, [join(root, 'node_modules', path), ...args], {
+  const child = spawn(process.execPath, args, {
     cwd: options.cwd ?? root,
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
