@@ -10,7 +10,8 @@ const mayImport = {
   memory: ['base'],
   topology: ['base'],
   segment: ['base', 'memory', 'topology'],
-  transport: ['base', 'memory', 'topology', 'segment'],
+  // wire: the contract names the type of a handshake, which is a document of the wire.
+  transport: ['base', 'wire', 'memory', 'topology', 'segment'],
   transfer: ['base', 'memory', 'topology', 'segment', 'transport'],
   metadata: ['base', 'wire', 'segment'],
   control: ['base', 'wire', 'segment', 'metadata'],

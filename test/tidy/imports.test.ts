@@ -114,7 +114,7 @@ const planted: Plant[] = [
   ),
   wrong(
     `${core}/transport/up.ts`,
-    "import '../wire/index.ts';",
+    "import '../metadata/index.ts';",
     'core-transport-imports-only-its-neighbours',
   ),
   wrong(
