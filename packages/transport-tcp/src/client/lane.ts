@@ -1,0 +1,384 @@
+import { connect, type Socket } from 'node:net';
+import {
+  deferred,
+  Outcome,
+  type CancelTimer,
+  type Clock,
+  type EngineError,
+  type Slice,
+  type SliceRun,
+} from '@transfer-engine/core/transport';
+import type { TcpCounters } from '../counters.ts';
+import { REPLAY, type Fault, type FaultWriter } from '../session/fault.ts';
+import { InitiatorMachine } from '../session/initiator-machine.ts';
+import { TransmitGroup, type SlabPool } from '../session/transmit-group.ts';
+import { CopyFeed, directFeed, type ByteConsumer } from '../socket/byte-feed.ts';
+import { writeGroup } from '../socket/group-writer.ts';
+import { LazyTimer } from '../socket/lazy-timer.ts';
+import type { TcpSettings } from '../tcp-options.ts';
+import { connectFault, isPeerReset, reasonOf } from './socket-errors.ts';
+
+/** What hears of a lane's life. */
+export interface LaneOwner {
+  complete(
+    run: SliceRun,
+    count: number,
+    outcome: Outcome,
+    error: EngineError | undefined,
+    quiescent: boolean,
+  ): void;
+  /** Room became free without an outcome that would have told so. */
+  laneFreed(lane: Lane): void;
+  /** The lane takes nothing any more; its slices end when its socket has closed. */
+  laneRetired(lane: Lane, fault: Fault): void;
+  laneClosed(lane: Lane): void;
+  /** Whether another lane of the same peer is connected. */
+  hasConnectedSibling(lane: Lane): boolean;
+}
+
+export interface LaneDeps {
+  readonly host: string;
+  readonly port: number;
+  /** 1: the lane serves one request and ends. 2: it serves until it breaks. */
+  readonly version: 1 | 2;
+  readonly settings: TcpSettings;
+  readonly clock: Clock;
+  readonly scratch: Buffer;
+  readonly slabs: SlabPool;
+  readonly counters: TcpCounters;
+  readonly faults: FaultWriter;
+  readonly owner: LaneOwner;
+}
+
+type LaneState = 'new' | 'connecting' | 'open' | 'flushing' | 'closing' | 'closed';
+
+/**
+ * One connection to a peer, from the first slice to the close: the shell around an
+ * {@link InitiatorMachine}. It connects when the first slice is there, and is never connected again.
+ */
+export class Lane implements ByteConsumer {
+  readonly #deps: LaneDeps;
+  readonly #machine: InitiatorMachine;
+  readonly #group: TransmitGroup;
+  readonly #timer: LazyTimer;
+  readonly #closed = deferred<void>();
+  #state: LaneState = 'new';
+  #socket: Socket | undefined;
+  #cancelTimers = new Set<CancelTimer>();
+  #phaseTimer: CancelTimer | undefined;
+  #flushQueued = false;
+  #writing = false;
+  #opened = false;
+  #everybody = false;
+  #fault: Fault | undefined;
+  #socketError: Error | undefined;
+  /** Any byte in either direction. */
+  #lastActivityMs = 0;
+  /** Since when the answer at the front is being waited for. */
+  #waitingSinceMs = 0;
+  /** Work was sent on a connection that had been idle, and nothing has come back since. */
+  #stale = false;
+
+  constructor(deps: LaneDeps) {
+    this.#deps = deps;
+    const { settings, version } = deps;
+    const limits = {
+      version,
+      slices: version === 1 ? 1 : settings.laneSlices,
+      bytes: version === 1 ? Number.POSITIVE_INFINITY : settings.laneBytes,
+    };
+    this.#machine = new InitiatorMachine(limits, deps.scratch, deps.faults);
+    this.#group = new TransmitGroup(deps.slabs);
+    this.#timer = new LazyTimer(deps.clock, () => this.#checkDeadlines());
+  }
+
+  get outstanding(): number {
+    return this.#machine.outstanding;
+  }
+
+  get outstandingBytes(): number {
+    return this.#machine.outstandingBytes;
+  }
+
+  get connected(): boolean {
+    return this.#state === 'open';
+  }
+
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  fits(length: number): boolean {
+    return this.#machine.fits(length);
+  }
+
+  accept(run: SliceRun, slice: Slice): void {
+    this.#machine.accept(run, slice);
+  }
+
+  owns(run: SliceRun): boolean {
+    return this.#machine.owns(run);
+  }
+
+  /** Starts on what was accepted, at the end of the current turn. */
+  wake(): void {
+    if (this.#flushQueued || this.#state === 'closing' || this.#state === 'closed') return;
+    this.#flushQueued = true;
+    process.nextTick(this.#onWake);
+  }
+
+  cancel(run: SliceRun, graceMs: number): void {
+    const serving = this.#machine.cancel(run, this.#report);
+    if (!serving || this.#state === 'closing' || this.#state === 'closed') return;
+    const expire = () => {
+      if (this.#machine.servesUnwanted(run)) this.#giveUp(REPLAY, false);
+    };
+    if (!(graceMs > 0)) {
+      expire();
+      return;
+    }
+    const timer = this.#deps.clock.schedule(graceMs, () => {
+      this.#cancelTimers.delete(timer);
+      expire();
+    });
+    this.#cancelTimers.add(timer);
+  }
+
+  /** Ends the lane; what it still owns ends as canceled. A v1 WRITE on its last steps finishes. */
+  close(): Promise<void> {
+    if (this.#state !== 'flushing') this.#giveUp(this.#deps.faults.closed(), true);
+    return this.#closed.promise;
+  }
+
+  // ---- reading
+
+  receiveTarget(): Buffer {
+    return this.#machine.receiveTarget();
+  }
+
+  received(count: number): boolean {
+    try {
+      const answers = this.#machine.answers;
+      this.#machine.received(count);
+      this.#deps.counters.initiatorBytesIn += count;
+      this.#stale = false;
+      this.#lastActivityMs = this.#deps.clock.nowMs();
+      if (this.#machine.answers !== answers) this.#waitingSinceMs = this.#lastActivityMs;
+      this.#settle();
+    } catch (thrown) {
+      this.#giveUp(this.#deps.faults.internal(thrown), false);
+    }
+    return true;
+  }
+
+  readonly #report = (
+    run: SliceRun,
+    count: number,
+    outcome: Outcome,
+    error: EngineError | undefined,
+    quiescent: boolean,
+  ): void => {
+    this.#deps.owner.complete(run, count, outcome, error, quiescent);
+  };
+
+  #settle(): void {
+    if (this.#machine.settle(this.#report)) this.#deps.owner.laneFreed(this);
+    const fault = this.#machine.fault;
+    if (fault !== undefined) this.#giveUp(fault, false);
+    else if (this.#deps.version === 1) this.#endOneShot();
+  }
+
+  // ---- writing
+
+  readonly #onWake = (): void => {
+    this.#flushQueued = false;
+    if (this.#state === 'new') {
+      if (this.#machine.outstanding > 0) this.#connect();
+    } else if (this.#state === 'open') {
+      this.#flush();
+    }
+  };
+
+  #flush(): void {
+    if (this.#writing || this.#state !== 'open') return;
+    const machine = this.#machine;
+    const group = this.#group;
+    const wasIdle = !machine.waiting;
+    machine.transmit(group);
+    if (group.bytes === 0) {
+      // Slices that failed before they were sent may be all there was.
+      this.#settle();
+      return;
+    }
+    this.#lastActivityMs = this.#deps.clock.nowMs();
+    if (wasIdle) {
+      this.#waitingSinceMs = this.#lastActivityMs;
+      this.#stale = machine.answers > 0;
+    }
+    const { settings, counters } = this.#deps;
+    this.#timer.ensure(Math.min(settings.statusTimeoutMs, settings.stallTimeoutMs));
+    counters.initiatorBytesOut += group.bytes;
+    this.#writing = true;
+    writeGroup(this.#socket as Socket, group, this.#onWritten);
+  }
+
+  readonly #onWritten = (error?: Error | null): void => {
+    // After an error or a destroy the socket's end follows, and settles everything.
+    if (error || this.#state !== 'open') return;
+    this.#writing = false;
+    this.#group.clear();
+    const due = this.#machine.answerDue;
+    this.#machine.transmitted();
+    this.#lastActivityMs = this.#deps.clock.nowMs();
+    if (!due && this.#machine.answerDue) this.#waitingSinceMs = this.#lastActivityMs;
+    this.#settle();
+    if (this.#machine.hasWork) this.#flush();
+  };
+
+  // ---- one request a connection (v1)
+
+  #endOneShot(): void {
+    const machine = this.#machine;
+    if (this.#state !== 'open' || !machine.allWritten) return;
+    if (machine.outstanding === 0) {
+      this.#giveUp(REPLAY, false);
+    } else if (machine.subject?.isRead === false) {
+      // The peer's end of stream is the only sign that it has taken ours, and all before it.
+      this.#state = 'flushing';
+      this.#timer.stop();
+      this.#socket?.end();
+      this.#phaseTimer = this.#deps.clock.schedule(this.#deps.settings.flushTimeoutMs, () =>
+        this.#confirmSent(),
+      );
+    }
+  }
+
+  #confirmSent(): void {
+    if (this.#state !== 'flushing') return;
+    this.#machine.confirmSent();
+    this.#machine.settle(this.#report);
+    this.#giveUp(REPLAY, false);
+  }
+
+  // ---- life
+
+  #connect(): void {
+    const { host, port, settings, counters, clock, faults } = this.#deps;
+    this.#state = 'connecting';
+    counters.connectionsOpened += 1;
+    const options = { host, port, noDelay: true, allowHalfOpen: true };
+    try {
+      this.#socket = connect(
+        settings.directRead ? { ...options, onread: directFeed(this) } : options,
+      );
+    } catch (thrown) {
+      // A port or host that cannot even be tried.
+      this.#everybody = true;
+      this.#fault = faults.connectFailed('ERR_TE_CONNECT_FAILED', reasonOf(thrown), thrown);
+      process.nextTick(() => this.#onClose());
+      return;
+    }
+    const socket = this.#socket;
+    if (!settings.directRead) new CopyFeed(socket, this);
+    this.#phaseTimer = clock.schedule(settings.connectTimeoutMs, () => {
+      const reason = `no answer within ${settings.connectTimeoutMs} ms`;
+      this.#giveUp(faults.connectFailed('ERR_TE_CONNECT_FAILED', reason), false);
+    });
+    socket.once('connect', () => {
+      this.#phaseTimer?.();
+      if (this.#state !== 'connecting') return;
+      this.#state = 'open';
+      this.#opened = true;
+      this.#flush();
+    });
+    socket.on('error', (error) => {
+      this.#socketError = error;
+    });
+    socket.once('end', () => this.#onEnd());
+    socket.once('close', () => this.#onClose());
+  }
+
+  #onEnd(): void {
+    this.#machine.peerEnded = true;
+    if (this.#state === 'flushing') this.#confirmSent();
+    else this.#giveUp(this.#lost('the peer closed the connection before it had answered'), false);
+  }
+
+  /** Stops at once; the slices are reported when the socket refers to no memory any more. */
+  #giveUp(fault: Fault, everybody: boolean): void {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
+    const fresh = this.#state === 'new';
+    if (this.#state === 'connecting') everybody = true;
+    this.#state = 'closing';
+    this.#fault = fault;
+    this.#everybody = everybody;
+    this.#deps.owner.laneRetired(this, fault);
+    if (fresh) process.nextTick(() => this.#onClose());
+    else this.#socket?.destroy();
+  }
+
+  #onClose(): void {
+    if (this.#state === 'closed') return;
+    const { owner, counters } = this.#deps;
+    if (isPeerReset(this.#socketError)) this.#machine.peerEnded = true;
+    let cause = this.#fault ?? this.#causeOfClose();
+    if (this.#state !== 'closing') owner.laneRetired(this, cause);
+    this.#state = 'closed';
+    if (this.#socket !== undefined) counters.connectionsClosed += 1;
+    this.#count(cause.outcome);
+    this.#phaseTimer?.();
+    this.#timer.stop();
+    for (const cancel of this.#cancelTimers) cancel();
+    this.#cancelTimers.clear();
+    this.#group.clear();
+    if (cause.outcome === Outcome.connectFailed && owner.hasConnectedSibling(this)) cause = REPLAY;
+    this.#machine.finish(this.#report, cause, this.#everybody);
+    owner.laneClosed(this);
+    this.#closed.resolve();
+  }
+
+  #causeOfClose(): Fault {
+    if (this.#opened) return this.#lost('the connection broke', this.#socketError);
+    this.#everybody = true;
+    return connectFault(this.#deps.faults, this.#socketError);
+  }
+
+  #count(outcome: Outcome): void {
+    const { counters } = this.#deps;
+    if (outcome === Outcome.connectFailed) counters.connectFailures += 1;
+    else if (outcome === Outcome.rejected) counters.initiatorRejections += 1;
+    else if (outcome === Outcome.timeout) counters.initiatorTimeouts += 1;
+    else if (outcome === Outcome.protocolError) counters.initiatorProtocolErrors += 1;
+  }
+
+  /** The connection ended without an answer; one that had been idle may just have been too old. */
+  #lost(how: string, error?: Error): Fault {
+    const { faults } = this.#deps;
+    const subject = this.#machine.subject;
+    if (this.#stale || subject === undefined) return REPLAY;
+    return faults.peerLost(
+      subject,
+      error === undefined ? how : `${how}, ${reasonOf(error)}`,
+      error,
+    );
+  }
+
+  /** @returns milliseconds until the next check; 0 when nothing is waited for */
+  #checkDeadlines(): number {
+    if (this.#state !== 'open' || this.#machine.outstanding === 0) return 0;
+    const { settings, clock, faults } = this.#deps;
+    const nowMs = clock.nowMs();
+    const stallMs = this.#lastActivityMs + settings.stallTimeoutMs - nowMs;
+    const statusMs =
+      this.#deps.version === 2 && this.#machine.answerDue
+        ? this.#waitingSinceMs + settings.statusTimeoutMs - nowMs
+        : Number.POSITIVE_INFINITY;
+    if (stallMs > 0 && statusMs > 0) return Math.min(stallMs, statusMs);
+    const what =
+      statusMs <= 0
+        ? `no answer within ${settings.statusTimeoutMs} ms after the request had been sent`
+        : `no byte moved in either direction for ${settings.stallTimeoutMs} ms`;
+    this.#giveUp(faults.timeout(this.#machine.subject, what), false);
+    return 0;
+  }
+}

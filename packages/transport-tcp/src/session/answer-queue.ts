@@ -1,0 +1,62 @@
+import type { RegisteredRegion } from '@transfer-engine/core/transport';
+
+/**
+ * Answers of one session in their order. An acknowledgement of a WRITE has no region; the answer
+ * to a READ is a window of one. Small as long as it is empty.
+ */
+export class AnswerQueue {
+  readonly #regions: (RegisteredRegion | undefined)[] = [];
+  readonly #offsets: number[] = [];
+  readonly #lengths: number[] = [];
+  /** Status code to send first; -1 for none (framing v1). */
+  readonly #codes: number[] = [];
+  /** Index of the oldest answer that has not been released. */
+  #first = 0;
+
+  /** Answers that have not been released. */
+  get size(): number {
+    return this.#codes.length - this.#first;
+  }
+
+  push(code: number, region: RegisteredRegion | undefined, offset: number, length: number): void {
+    this.#codes.push(code);
+    this.#regions.push(region);
+    this.#offsets.push(offset);
+    this.#lengths.push(length);
+  }
+
+  /** The columns of answer number `index`, counted from the oldest. */
+  code(index: number): number {
+    return this.#codes[this.#first + index] as number;
+  }
+
+  region(index: number): RegisteredRegion | undefined {
+    return this.#regions[this.#first + index];
+  }
+
+  offset(index: number): number {
+    return this.#offsets[this.#first + index] as number;
+  }
+
+  length(index: number): number {
+    return this.#lengths[this.#first + index] as number;
+  }
+
+  /** Lets go of the oldest answer and its region's pin; returns its payload bytes. */
+  release(): number {
+    const length = this.length(0);
+    this.region(0)?.unpin();
+    this.#regions[this.#first] = undefined;
+    this.#first += 1;
+    if (this.#first === this.#codes.length) this.#truncate(this.#first);
+    else if (this.#first >= 1024) this.#truncate(this.#first);
+    return length;
+  }
+
+  #truncate(count: number): void {
+    for (const column of [this.#codes, this.#regions, this.#offsets, this.#lengths]) {
+      column.splice(0, count);
+    }
+    this.#first = 0;
+  }
+}

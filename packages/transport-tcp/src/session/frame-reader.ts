@@ -1,0 +1,237 @@
+import { invariant, type ByteStore } from '@transfer-engine/core/transport';
+import { windowOf } from './memory-window.ts';
+
+/** From here on, payload is read straight into its place instead of through the scratch. */
+export const DIRECT_MIN_BYTES = 128 * 1024;
+/** One read at most, so that a fast peer does not keep the event loop to itself. */
+const DIRECT_MAX_BYTES = 1024 * 1024;
+const SCRATCH_BYTES = 256 * 1024;
+
+/**
+ * Memory into which sockets are read when the bytes' place is not known yet. One is enough for all
+ * sockets of a transport: a read is handled to its end before the next one starts.
+ */
+export function createScratch(bytes: number = SCRATCH_BYTES): Buffer {
+  return Buffer.allocUnsafeSlow(bytes);
+}
+
+/** What stands above a {@link FrameReader} and knows what the bytes mean. */
+export interface FrameOwner {
+  /** A prefix is complete. Says what comes next by one of the reader's `expect` methods. */
+  handlePrefix(bytes: Uint8Array, at: number): void;
+  /** The payload is in its place. Says what comes next. */
+  handlePayloadEnd(): void;
+  /** The memory of the payload is gone (its ArrayBuffer was transferred). Stops the reader. */
+  handleMemoryLost(): void;
+}
+
+type Mode = 'prefix' | 'payload' | 'discard' | 'stopped';
+
+/**
+ * Splits a stream into prefixes of fixed size and payloads that go to memory.
+ *
+ * The stream is pulled: {@link receiveTarget} says where the next bytes are wanted, which is the
+ * destination itself for large payloads, and {@link received} says how many came. Nothing of the
+ * scratch is referred to after `received` returned.
+ */
+export class FrameReader {
+  readonly #prefixBytes: number;
+  readonly #scratch: Buffer;
+  readonly #owner: FrameOwner;
+  #mode: Mode = 'prefix';
+  #paused = false;
+  /** Bytes that came while the reader was paused. */
+  #leftover: Buffer | undefined;
+  /** The beginning of a prefix, `#have` bytes of it. */
+  #partial: Buffer | undefined;
+  #have = 0;
+  #store: ByteStore | undefined;
+  /** All of `#store`, made when first needed in a read. */
+  #window: Buffer | undefined;
+  #offset = 0;
+  #left = 0;
+  #payloadLength = 0;
+  /** Whether the last target was the payload's place. */
+  #direct = false;
+  /** After a large payload another one is likely: read the prefix alone, and miss nothing of it. */
+  #prefixAlone = false;
+
+  constructor(prefixBytes: number, scratch: Buffer, owner: FrameOwner) {
+    this.#prefixBytes = prefixBytes;
+    this.#scratch = scratch;
+    this.#owner = owner;
+  }
+
+  /** True between two frames: the stream may end here. */
+  get atBoundary(): boolean {
+    return this.#mode === 'prefix' && this.#have === 0 && this.#leftover === undefined;
+  }
+
+  get inPrefix(): boolean {
+    return this.#mode === 'prefix' && this.#have > 0;
+  }
+
+  get inPayload(): boolean {
+    return this.#mode === 'payload';
+  }
+
+  /** Bytes of the payload that are in place. */
+  get payloadDone(): number {
+    return this.#mode === 'payload' ? this.#payloadLength - this.#left : 0;
+  }
+
+  get stopped(): boolean {
+    return this.#mode === 'stopped';
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  expectPrefix(): void {
+    this.#mode = 'prefix';
+  }
+
+  /** The next `length` bytes (at least 1) belong to `store` at `offset`. */
+  expectPayload(store: ByteStore, offset: number, length: number): void {
+    if (store !== this.#store) {
+      this.#store = store;
+      this.#window = undefined;
+    }
+    this.#offset = offset;
+    this.#left = length;
+    this.#payloadLength = length;
+    this.#mode = 'payload';
+  }
+
+  /** Throws the next `length` bytes away, then stops. */
+  discard(length: number): void {
+    this.#left = length;
+    this.#mode = length > 0 ? 'discard' : 'stopped';
+    this.#release();
+  }
+
+  /** Ignores everything from now on. */
+  stop(): void {
+    this.#mode = 'stopped';
+    this.#leftover = undefined;
+    this.#release();
+  }
+
+  /** Starts no further frame until {@link resume}. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Goes on, first with what came in the meantime. */
+  resume(): void {
+    this.#paused = false;
+    const leftover = this.#leftover;
+    if (leftover === undefined) return;
+    this.#leftover = undefined;
+    this.#consume(leftover, leftover.length);
+  }
+
+  /** Where the next bytes of the stream should be put; never empty. */
+  receiveTarget(): Buffer {
+    this.#direct = false;
+    if (this.#mode === 'payload' && this.#left >= DIRECT_MIN_BYTES && !this.#paused) {
+      const length = Math.min(this.#left, DIRECT_MAX_BYTES);
+      const window = windowOf(this.#store as ByteStore, this.#offset, length);
+      if (window !== undefined) {
+        this.#direct = true;
+        return window;
+      }
+    }
+    if (this.#mode === 'prefix' && this.#prefixAlone && this.#leftover === undefined) {
+      return this.#scratch.subarray(0, this.#prefixBytes - this.#have);
+    }
+    return this.#scratch;
+  }
+
+  /** The first `count` bytes of the last target have been filled. */
+  received(count: number): void {
+    if (this.#direct) {
+      // A reader that was stopped since has given the memory back, and knows of no payload.
+      if (this.#mode !== 'payload') return;
+      invariant(count <= this.#left, 'a read ends inside its payload');
+      this.#advance(count);
+      return;
+    }
+    if (this.#leftover !== undefined) {
+      this.#leftover = Buffer.concat([this.#leftover, this.#scratch.subarray(0, count)]);
+    } else {
+      this.#consume(this.#scratch, count);
+    }
+  }
+
+  #consume(bytes: Buffer, end: number): void {
+    let at = 0;
+    while (at < end && this.#mode !== 'stopped') {
+      if (this.#paused) {
+        const rest = bytes.subarray(at, end);
+        this.#leftover = bytes === this.#scratch ? Buffer.from(rest) : rest;
+        return;
+      }
+      if (this.#mode === 'prefix') at = this.#takePrefix(bytes, at, end);
+      else if (this.#mode === 'payload') at = this.#takePayload(bytes, at, end);
+      else at = this.#takeDiscarded(at, end);
+    }
+    if (this.#mode !== 'payload') this.#release();
+  }
+
+  #takePrefix(bytes: Buffer, at: number, end: number): number {
+    const size = this.#prefixBytes;
+    this.#prefixAlone = false;
+    if (this.#have === 0 && end - at >= size) {
+      this.#owner.handlePrefix(bytes, at);
+      return at + size;
+    }
+    const count = Math.min(size - this.#have, end - at);
+    this.#partial ??= Buffer.allocUnsafe(size);
+    bytes.copy(this.#partial, this.#have, at, at + count);
+    this.#have += count;
+    if (this.#have === size) {
+      this.#have = 0;
+      this.#owner.handlePrefix(this.#partial, 0);
+    }
+    return at + count;
+  }
+
+  #takePayload(bytes: Buffer, at: number, end: number): number {
+    const store = this.#store as ByteStore;
+    this.#window ??= windowOf(store, 0, store.length);
+    // A buffer that was transferred in the meantime has become empty.
+    if (this.#window === undefined || this.#window.length === 0) {
+      this.#owner.handleMemoryLost();
+      return end;
+    }
+    const count = Math.min(this.#left, end - at);
+    bytes.copy(this.#window, this.#offset, at, at + count);
+    this.#advance(count);
+    return at + count;
+  }
+
+  #takeDiscarded(at: number, end: number): number {
+    const count = Math.min(this.#left, end - at);
+    this.#left -= count;
+    if (this.#left === 0) this.stop();
+    return at + count;
+  }
+
+  #advance(count: number): void {
+    this.#offset += count;
+    this.#left -= count;
+    if (this.#left > 0) return;
+    this.#prefixAlone = this.#payloadLength >= DIRECT_MIN_BYTES;
+    this.#owner.handlePayloadEnd();
+    if (this.#direct) this.#release();
+  }
+
+  /** Holds no memory of a store between frames. */
+  #release(): void {
+    if (this.#mode === 'payload') return;
+    this.#store = undefined;
+    this.#window = undefined;
+  }
+}
