@@ -245,6 +245,8 @@ export class InitiatorMachine implements FrameOwner {
         this.#faults.protocol(this.#subject(seq), 'the answer does not begin with a status frame'),
       );
     } else if (code !== StatusCode.ok) {
+      // A target serves nothing behind a refusal, and closes.
+      this.peerEnded = true;
       this.#fail(this.#faults.rejected(this.#subject(seq)));
     } else if (this.#ring.isRead(seq)) {
       this.#reader.expectPayload(
