@@ -6,14 +6,14 @@ import { readManifest, readText, repositoryFiles, root, workspaces } from './rep
 const rootManifest = readManifest('package.json');
 const all = workspaces();
 const published = all.filter(({ manifest }) => manifest.private !== true);
+const commonVersion = published[0]?.manifest.version;
 const names = new Set(all.map(({ manifest }) => manifest.name));
 const installHooks = ['preinstall', 'install', 'postinstall', 'prepare', 'prepublish'];
 
 describe.each(all)('$folder/package.json', ({ folder, manifest }) => {
-  it('is one of ours: name, module type, the common version', () => {
+  it('is one of ours', () => {
     expect(manifest.name).toBe(`@transfer-engine/${folder.replace(/^packages\//, '')}`);
     expect(manifest.type).toBe('module');
-    expect(manifest.version).toBe(published[0]?.manifest.version);
   });
 
   it('runs nothing when it is installed', () => {
@@ -28,7 +28,7 @@ describe.each(all)('$folder/package.json', ({ folder, manifest }) => {
       ...manifest.devDependencies,
     }).filter(([name]) => names.has(name));
     const versions = new Set(siblings.map(([, version]) => version));
-    expect([...versions].filter((version) => version !== manifest.version)).toEqual([]);
+    expect([...versions].filter((version) => version !== commonVersion)).toEqual([]);
   });
 
   it('is in the solution file, so that it is built and type-checked', () => {
@@ -42,6 +42,7 @@ describe.each(all)('$folder/package.json', ({ folder, manifest }) => {
 
 describe.each(published)('$folder, which is published', ({ folder, manifest }) => {
   it('says what it is and what it needs', () => {
+    expect(manifest.version).toBe(commonVersion);
     expect(manifest.description).toMatch(/\w/);
     expect(manifest.license).toBe('Apache-2.0');
     expect(manifest.engines?.node).toBe(rootManifest.engines?.node);
