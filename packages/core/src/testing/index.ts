@@ -21,3 +21,14 @@ export {
   type Span,
 } from './sim-network.ts';
 export { SimTransport, simTransport, type SimTransportOptions } from './sim-transport.ts';
+export type { TransportCase } from './compliance-bench.ts';
+export { transportCompliance } from './transport-compliance.ts';
+export {
+  describeSegment,
+  pairFixture,
+  type PairParts,
+  type TransportEnd,
+  type TransportFixture,
+  type TransportPair,
+  type TransportRequirement,
+} from './transport-fixture.ts';

@@ -84,6 +84,8 @@ export class SimLane {
   readonly #graces = new Set<CancelTimer>();
   /** A partition holds the lane; it goes on by itself when the partition heals. */
   #held = false;
+  /** A connection attempt got no answer yet, because of a partition. */
+  #knocking = false;
   #dead = false;
 
   constructor(owner: SimLaneOwner, index: number) {
@@ -128,6 +130,11 @@ export class SimLane {
   }
 
   resume(): void {
+    if (this.#knocking) {
+      this.#knocking = false;
+      this.#connect();
+      return;
+    }
     if (!this.#held) return;
     this.#held = false;
     this.#plan(this.#network.draw(this.#network.options.latencyMs), () => this.#advance());
@@ -159,6 +166,7 @@ export class SimLane {
   #stop(): void {
     this.#connected = false;
     this.#held = false;
+    this.#knocking = false;
     this.#clearSteps();
     this.#reporting?.();
     this.#reporting = undefined;
@@ -202,6 +210,7 @@ export class SimLane {
     const { options, faults } = this.#network;
     const { self, peerName } = this.#owner;
     if (this.#network.partitioned(self, peerName)) {
+      this.#knocking = true;
       this.#plan(options.connectTimeoutMs, () => this.#connectEnded(false));
       return;
     }
@@ -211,6 +220,7 @@ export class SimLane {
 
   #connectEnded(granted: boolean): void {
     const { peerName } = this.#owner;
+    this.#knocking = false;
     if (granted && this.#network.find(peerName) !== undefined) {
       this.#network.note('connected', this.#id);
       this.#connected = true;
