@@ -70,7 +70,7 @@ export default defineConfig(
     rules: { 'no-console': 'error' },
   },
   {
-    files: tests,
+    files: [...tests, 'packages/core/src/testing/**/*.ts'],
     rules: {
       // Fixtures are taken apart; a method that needed its object would fail the test.
       '@typescript-eslint/unbound-method': 'off',
