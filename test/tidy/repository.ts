@@ -48,7 +48,10 @@ export function repositoryFiles(): string[] {
     for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
       if (entry.isDirectory()) {
         if (!folders.has(`${entry.name}/`)) pending.push(`${folder}${entry.name}/`);
-      } else if (!endings.some((ending) => entry.name.endsWith(ending))) {
+      } else if (
+        !ignored.includes(entry.name) &&
+        !endings.some((end) => entry.name.endsWith(end))
+      ) {
         files.push(folder + entry.name);
       }
     }
