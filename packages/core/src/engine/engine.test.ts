@@ -449,7 +449,7 @@ describe('life', () => {
       host: '127.0.0.1',
       clusterId: 'c1',
     });
-    const target = await engine(network, { ...options(), name: 'decode-0', strict: true });
+    const target = await engine(network, { ...options(), name: 'decode-0' });
     const region = await target.registerMemory(Buffer.alloc(8));
     expect([...backing.keys()].sort()).toEqual([
       'mooncake/c1/ram/decode-0',
