@@ -225,7 +225,7 @@ export const endingCases: readonly TransportCase[] = [
   }),
   ...[Opcode.read, Opcode.write].map((opcode) =>
     transportCase(`close ends all ${verb(opcode)}, and nothing moves afterwards`, async (bench) => {
-      const { run, watch, route } = await begin(bench, opcode);
+      const { run, watch, route, local, memory } = await begin(bench, opcode);
       route.post(run);
       await bench.pair.turn();
       const { taken } = run;
@@ -234,6 +234,7 @@ export const endingCases: readonly TransportCase[] = [
       bench.expectOnly(bench.sink.codesOf(run), [Outcome.ok, Outcome.canceled]);
       assert.equal(route.post(run), 0, 'post takes nothing after close');
       assert.equal(run.taken, taken);
+      assert.equal(route.post(longRun(opcode, local, memory, 'a late run')), 0);
       await bench.within(route.close(), 'a second close');
       await bench.quiet();
       watch.stop();
