@@ -299,7 +299,5 @@ function noSegment(host: string, port: number): EngineError {
 
 /** An option that is there but undefined must not hide a default. */
 function definedOf(options: ExchangeOptions): ExchangeOptions {
-  return Object.fromEntries(
-    Object.entries(options).filter(([, value]) => value !== undefined),
-  ) as ExchangeOptions;
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }

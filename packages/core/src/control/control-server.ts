@@ -22,7 +22,7 @@ export interface ControlServerOptions extends Partial<ControlBounds> {
   readonly maxConnections?: number;
   /** Bytes that requests being received may hold together. Default 64 MiB, or 4 frames. */
   readonly maxReceivingBytes?: number;
-  /** Connections that the system holds before they are accepted. Default 128, as in C++. */
+  /** Connections that the system holds before they are accepted. Default 1,024; C++ has 128. */
   readonly backlog?: number;
   /** Time that `close` gives to exchanges in progress. Default 250 ms. */
   readonly closeGraceMs?: number;
@@ -101,7 +101,7 @@ export class ControlServer {
   async listen(): Promise<number> {
     if (this.#closing !== undefined)
       throw new EngineError('ERR_TE_CLOSED', 'the control server was closed');
-    const { bindHost, port = 0, backlog = 128, random = systemRandom } = this.#options;
+    const { bindHost, port = 0, backlog = 1_024, random = systemRandom } = this.#options;
     const server = await bindPort({
       create: () => createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket)),
       bindHost,

@@ -26,7 +26,7 @@ export function boundedWait<T>(work: Promise<T>, bounds: WaitBounds): Promise<T>
     };
     work.then(
       (value) => finish(() => resolve(value)),
-      (error: unknown) => finish(() => reject(error as Error)),
+      (error: unknown) => finish(() => reject(error)),
     );
     if (signal?.aborted === true) onAbort();
     else signal?.addEventListener('abort', onAbort, { once: true });

@@ -267,9 +267,10 @@ describe('failures', () => {
   });
 
   it('closing ends running calls, and later ones', async () => {
-    let store: HttpStore | undefined;
-    const { uri } = await scripted(() => void store?.close());
-    store = open(uri);
+    const opened: HttpStore[] = [];
+    const { uri } = await scripted(() => void opened[0]?.close());
+    const store = open(uri);
+    opened.push(store);
     expect((await failure(store.get('k'))).code).toBe('ERR_TE_CLOSED');
     expect((await failure(store.get('k'))).code).toBe('ERR_TE_CLOSED');
     await store.close();
