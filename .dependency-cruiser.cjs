@@ -68,7 +68,8 @@ module.exports = {
       comment: 'Move what both need to a third file below them.',
       severity: 'error',
       from: {},
-      to: { circular: true },
+      // Two classes of one room may name each other's types; rooms cannot, by the table.
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
     },
     {
       name: 'sans-io-rooms-touch-no-io',

@@ -57,7 +57,16 @@ const innocent: Plant[] = [
   { file: `${core}/control/server.ts`, content: "import 'node:net'; export const server = 1;" },
   {
     file: `${core}/engine/engine.ts`,
-    content: "import '../control/server.ts'; import '../memory/file-store.ts'; export const e = 1;",
+    content:
+      "import '../control/server.ts'; import '../memory/file-store.ts'; import './child.ts'; export const e = 1;",
+  },
+  {
+    file: `${core}/engine/parent.ts`,
+    content: "import type { Child } from './child.ts'; export class Parent { child?: Child }",
+  },
+  {
+    file: `${core}/engine/child.ts`,
+    content: "import { Parent } from './parent.ts'; export class Child { parent = new Parent(); }",
   },
   { file: `${core}/index.ts`, content: "export { e } from './engine/engine.ts';" },
   {
