@@ -1,5 +1,5 @@
 import { EngineError, invalidArgument } from '../base/errors.ts';
-import { isU64 } from '../base/u64.ts';
+import { filled, integer, positive, text, texts, u64, U16_MAX, U32_MAX } from './exact-members.ts';
 import {
   keysAgree,
   memberOf,
@@ -30,8 +30,6 @@ export interface EncodeSegmentOptions {
 
 type Members = Record<string, unknown>;
 
-const U16_MAX = 0xffff;
-const U32_MAX = 0xffff_ffff;
 const I32_MIN = -0x8000_0000;
 const I32_MAX = 0x7fff_ffff;
 
@@ -289,35 +287,4 @@ function shared(protocol: string): string {
   if (known !== undefined) return known;
   const accepted = [...RDMA_PROTOCOLS, ...SHARED_HANDLE_PROTOCOLS, 'tcp', 'ub', 'nccl'];
   throw invalidArgument('protocol', protocol, `${accepted.join(', ')}, ascend, cxl, multi`);
-}
-
-function text(value: unknown, place: string): string {
-  if (typeof value !== 'string') throw invalidArgument(place, value, 'a string');
-  return value;
-}
-
-function texts(values: readonly unknown[], place: string): string[] {
-  return values.map((value, index) => text(value, `${place}[${index}]`));
-}
-
-function filled(value: unknown, place: string): string {
-  if (value === '') throw invalidArgument(place, value, 'a string that is not empty');
-  return text(value, place);
-}
-
-function u64(value: unknown, place: string): bigint {
-  if (!isU64(value)) throw invalidArgument(place, value, 'a bigint from 0 to 2^64 - 1');
-  return value;
-}
-
-function positive(value: unknown, place: string): bigint {
-  if (value === 0n) throw invalidArgument(place, value, 'a bigint from 1 to 2^64 - 1');
-  return u64(value, place);
-}
-
-function integer(value: unknown, min: number, max: number, place: string): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) {
-    return value;
-  }
-  throw invalidArgument(place, value, `an integer from ${min} to ${max}`);
 }

@@ -1,3 +1,4 @@
+import { integer, text, U16_MAX, U32_MAX } from './exact-members.ts';
 import { MemberReader } from './json-members.ts';
 import type { Json64 } from './json-value.ts';
 import { stringifyJson64 } from './stringify-json64.ts';
@@ -10,9 +11,9 @@ export interface NicPath {
 }
 
 /** Takes a NIC path apart at its first "@"; undefined when it has none. */
-export function parseNicPath(text: string): NicPath | undefined {
-  const at = text.indexOf('@');
-  return at < 0 ? undefined : { server: text.slice(0, at), device: text.slice(at + 1) };
+export function parseNicPath(path: string): NicPath | undefined {
+  const at = path.indexOf('@');
+  return at < 0 ? undefined : { server: path.slice(0, at), device: path.slice(at + 1) };
 }
 
 export function formatNicPath(server: string, device: string): string {
@@ -50,9 +51,6 @@ export interface HandshakeDocument {
   readonly jettyNumbers?: readonly number[];
 }
 
-const U16_MAX = 0xffff;
-const U32_MAX = 0xffff_ffff;
-
 /** What an engine without any transport that connects answers. */
 export function emptyHandshake(): HandshakeDocument {
   return {
@@ -66,24 +64,27 @@ export function emptyHandshake(): HandshakeDocument {
   };
 }
 
+/** @throws EngineError `ERR_TE_INVALID_ARGUMENT` naming the member that a peer would not accept. */
 export function encodeHandshake(document: HandshakeDocument): string {
-  const optional = {
-    ready_ack: document.readyAck,
-    efa_addr: document.efaAddress,
-    cxi_addr: document.cxiAddress,
-    barex_port: document.barexPort,
-    jetty_num: document.jettyNumbers,
-  };
+  const { readyAck, efaAddress, cxiAddress, barexPort, jettyNumbers } = document;
   return stringifyJson64({
-    payload: document.payload,
-    local_nic_path: document.localNicPath,
-    local_lid: document.localLid,
-    local_gid: document.localGid,
-    peer_nic_path: document.peerNicPath,
-    qp_num: document.queuePairs,
-    reply_msg: document.replyMessage,
-    ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
+    payload: text(document.payload, 'payload'),
+    local_nic_path: text(document.localNicPath, 'localNicPath'),
+    local_lid: integer(document.localLid, 0, U16_MAX, 'localLid'),
+    local_gid: text(document.localGid, 'localGid'),
+    peer_nic_path: text(document.peerNicPath, 'peerNicPath'),
+    qp_num: uint32s(document.queuePairs, 'queuePairs'),
+    reply_msg: text(document.replyMessage, 'replyMessage'),
+    ...(readyAck !== undefined && { ready_ack: readyAck === true }),
+    ...(efaAddress !== undefined && { efa_addr: text(efaAddress, 'efaAddress') }),
+    ...(cxiAddress !== undefined && { cxi_addr: text(cxiAddress, 'cxiAddress') }),
+    ...(barexPort !== undefined && { barex_port: integer(barexPort, 0, U16_MAX, 'barexPort') }),
+    ...(jettyNumbers !== undefined && { jetty_num: uint32s(jettyNumbers, 'jettyNumbers') }),
   });
+}
+
+function uint32s(values: readonly number[], place: string): number[] {
+  return values.map((value, index) => integer(value, 0, U32_MAX, `${place}[${index}]`));
 }
 
 /** @throws EngineError `ERR_TE_MALFORMED_JSON`, or `ERR_TE_PROTOCOL` naming the member. */
@@ -112,7 +113,7 @@ function decodeOptional(members: MemberReader): Partial<HandshakeDocument> {
     ...(members.has('ready_ack') && { readyAck: members.raw('ready_ack') === true }),
     ...(typeof efa === 'string' && { efaAddress: efa }),
     ...(typeof cxi === 'string' && { cxiAddress: cxi }),
-    ...(isUnsigned(barexPort, U32_MAX) && { barexPort }),
+    ...(isUnsigned(barexPort, U16_MAX) && { barexPort }),
     ...(Array.isArray(members.raw('jetty_num')) && { jettyNumbers: numbers(members, 'jetty_num') }),
   };
 }

@@ -1,3 +1,4 @@
+import { text } from './exact-members.ts';
 import { MemberReader } from './json-members.ts';
 import type { Json64 } from './json-value.ts';
 import { stringifyJson64 } from './stringify-json64.ts';
@@ -16,7 +17,10 @@ export interface NotifyReply {
 
 /** @remarks Source: Mooncake 3b5a594, src/transfer_metadata.cpp (sendNotify). */
 export function encodeNotify(document: NotifyDocument): string {
-  return stringifyJson64({ name: document.name, notify_msg: document.message });
+  return stringifyJson64({
+    name: text(document.name, 'name'),
+    notify_msg: text(document.message, 'message'),
+  });
 }
 
 /** @throws EngineError `ERR_TE_MALFORMED_JSON`, or `ERR_TE_PROTOCOL` naming the member. */

@@ -1,3 +1,4 @@
+import { filled, integer, U16_MAX } from './exact-members.ts';
 import { MemberReader } from './json-members.ts';
 import type { Json64 } from './json-value.ts';
 import { stringifyJson64 } from './stringify-json64.ts';
@@ -9,9 +10,15 @@ export interface RpcMetaDocument {
   readonly rpcPort: number;
 }
 
-/** @remarks Source: Mooncake 3b5a594, src/transfer_metadata.cpp (addRpcMetaEntry). */
+/**
+ * @throws EngineError `ERR_TE_INVALID_ARGUMENT` naming the member.
+ * @remarks Source: Mooncake 3b5a594, src/transfer_metadata.cpp (addRpcMetaEntry).
+ */
 export function encodeRpcMeta(document: RpcMetaDocument): string {
-  return stringifyJson64({ ip_or_host_name: document.host, rpc_port: document.rpcPort });
+  return stringifyJson64({
+    ip_or_host_name: filled(document.host, 'host'),
+    rpc_port: integer(document.rpcPort, 0, U16_MAX, 'rpcPort'),
+  });
 }
 
 /** @throws EngineError `ERR_TE_MALFORMED_JSON`, or `ERR_TE_METADATA` naming the member. */
@@ -19,5 +26,5 @@ export function decodeRpcMeta(input: Json64): RpcMetaDocument {
   const members = MemberReader.root(input, 'rpc_meta document', 'ERR_TE_METADATA');
   const host = members.string('ip_or_host_name');
   if (host === '') throw members.error('ip_or_host_name', 'is empty; expected a host');
-  return { host, rpcPort: members.integer('rpc_port', 0, 65_535) };
+  return { host, rpcPort: members.integer('rpc_port', 0, U16_MAX) };
 }
