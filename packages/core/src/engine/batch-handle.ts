@@ -156,6 +156,7 @@ export class BatchHandle implements Batch {
       );
     }
     this.#freed = true;
+    this.#transfers.recycle(this.#submissions);
     this.#placements = [];
     this.#submissions.clear();
   }

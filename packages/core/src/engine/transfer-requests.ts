@@ -5,7 +5,13 @@ import type { ByteStore } from '../memory/byte-store.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import { Opcode } from '../transport/slice.ts';
-import { Submission, type PeerQueue, type PriorityClass } from '../transfer/index.ts';
+import {
+  RowColumns,
+  Submission,
+  type PeerQueue,
+  type PriorityClass,
+  type RowColumnsPool,
+} from '../transfer/index.ts';
 import type {
   BatchRequest,
   OpcodeName,
@@ -160,45 +166,43 @@ function resolveLocal(local: unknown, argument: string, registry: MemoryRegistry
   return { store: new BufferStore(bytes), region: undefined, base: 0, length: bytes.length };
 }
 
-/** Makes a submission of requests that all go to the same peer. */
+/**
+ * Makes a submission of requests that all go to the same peer.
+ *
+ * @param pool where the columns come from; they go back with {@link recycle}.
+ */
 export function toSubmission(
   requests: readonly CheckedRequest[],
   options: CheckedOptions,
   sliceBytesMax: number,
+  pool: RowColumnsPool,
   onSettled: (submission: Submission) => void,
 ): Submission {
   const count = requests.length;
   const first = requests[0] as CheckedRequest;
-  const localOffset = new Float64Array(count);
-  const length = new Float64Array(count);
-  const remote = new BigUint64Array(count);
-  const opcodes = new Uint8Array(count);
+  const columns = pool.acquire(count);
   const regions: RegisteredRegion[] = [];
   let oneStore = true;
   for (let row = 0; row < count; row += 1) {
     const request = requests[row] as CheckedRequest;
-    localOffset[row] = request.localOffset;
-    length[row] = request.length;
-    remote[row] = request.remoteAddress;
-    opcodes[row] = request.opcode;
+    columns.localOffset[row] = request.localOffset;
+    columns.length[row] = request.length;
+    columns.addresses[row] = request.remoteAddress;
+    columns.opcodes[row] = request.opcode;
     if (request.store !== first.store) oneStore = false;
-    if (request.region !== undefined && regions.at(-1) !== request.region)
+    if (request.region !== undefined && regions.at(-1) !== request.region) {
       regions.push(request.region);
+    }
   }
+  columns.opcode = count === 1 ? first.opcode : columns.opcodes;
+  columns.store = oneStore ? first.store : (row) => (requests[row] as CheckedRequest).store;
   const submission = new Submission({
     peer: first.peer,
-    columns: {
-      count,
-      opcode: count === 1 ? first.opcode : opcodes,
-      store: oneStore ? first.store : (row) => (requests[row] as CheckedRequest).store,
-      localOffset,
-      remoteAddress: new Uint32Array(remote.buffer),
-      length,
-    },
+    columns,
     sliceBytes: sliceBytesFor(first.peer, options.transport, sliceBytesMax),
     priority: options.priority,
     transportName: options.transport,
-    states: new Uint8Array(count),
+    states: columns.states,
     regions,
     onSettled,
   });
@@ -206,12 +210,19 @@ export function toSubmission(
   return submission;
 }
 
+/** Gives the columns of a settled submission back; nothing of it may be read by row after this. */
+export function recycle(submission: Submission, pool: RowColumnsPool): void {
+  if (submission.columns instanceof RowColumns) pool.release(submission.columns);
+}
+
 /** Slices are cut for the route that is preferred now; another route takes them as they are. */
 export function sliceBytesFor(peer: PeerQueue, transport: string | undefined, max: number): number {
-  const states = peer.routes.filter(
-    ({ route }) => transport === undefined || route.transport.name === transport,
-  );
-  const wanted = states[0]?.route.sliceBytes ?? max;
+  let wanted = max;
+  for (const { route } of peer.routes) {
+    if (transport !== undefined && route.transport.name !== transport) continue;
+    wanted = route.sliceBytes;
+    break;
+  }
   // A route that wants whole requests (one connection each) gets them whole.
   return wanted === Number.POSITIVE_INFINITY ? wanted : Math.min(wanted, max);
 }

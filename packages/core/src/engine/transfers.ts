@@ -4,6 +4,7 @@ import { EngineError } from '../base/errors.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import {
   CANCEL_GRACE_MS,
+  RowColumnsPool,
   type PeerQueue,
   type Submission,
   type TransferMachine,
@@ -20,6 +21,7 @@ import type {
 import {
   checkOptions,
   checkRequest,
+  recycle,
   toSubmission,
   type CheckedOptions,
   type CheckedRequest,
@@ -48,6 +50,7 @@ export interface Placement {
 /** Turns validated requests into submissions and submissions into results. */
 export class Transfers {
   readonly deps: TransfersDeps;
+  readonly #pool = new RowColumnsPool();
 
   constructor(deps: TransfersDeps) {
     this.deps = deps;
@@ -88,7 +91,10 @@ export class Transfers {
     });
     const submissions = new Map<PeerQueue, Submission>();
     for (const [peer, list] of byPeer) {
-      submissions.set(peer, toSubmission(list, options, this.deps.limits.sliceBytes, onSettled));
+      submissions.set(
+        peer,
+        toSubmission(list, options, this.deps.limits.sliceBytes, this.#pool, onSettled),
+      );
     }
     for (const submission of submissions.values()) this.submit(submission, options.timeoutMs);
     return requests.map((request, index) => ({
@@ -111,16 +117,25 @@ export class Transfers {
     this.deps.assertOpen();
     const checkedOptions = this.checkOptions(options);
     const checked = this.check(request, opcode, 'request');
-    const submission = await this.#run([checked], checkedOptions, options.signal);
+    const submission = await this.#run(checked, checkedOptions, options.signal);
+    const state = submission.states[0];
+    const result = resultOf(submission);
+    recycle(submission, this.#pool);
     if (submission.rowsFailed > 0) {
-      if (options.signal?.aborted === true && submission.states[0] === TaskState.canceled) {
+      if (options.signal?.aborted === true && state === TaskState.canceled) {
         throw options.signal.reason;
       }
       throw submission.firstError;
     }
-    if (options.notify !== undefined)
-      await this.notifyAfter(checked.peer, options.notify, submission.bytes);
-    return resultOf(submission);
+    if (options.notify !== undefined) {
+      await this.notifyAfter(checked.peer, options.notify, result.bytes);
+    }
+    return result;
+  }
+
+  /** Gives back what settled submissions used; nothing of them may be read by row after this. */
+  recycle(submissions: Iterable<Submission>): void {
+    for (const submission of submissions) recycle(submission, this.#pool);
   }
 
   /** Sends the notification that belongs to completed requests. */
@@ -147,17 +162,24 @@ export class Transfers {
   }
 
   #run(
-    requests: readonly CheckedRequest[],
+    request: CheckedRequest,
     options: CheckedOptions,
     signal: AbortSignal | undefined,
   ): Promise<Submission> {
+    const { limits } = this.deps;
     return new Promise((resolve) => {
-      const submission = toSubmission(requests, options, this.deps.limits.sliceBytes, (settled) => {
-        if (signal !== undefined) signal.removeEventListener('abort', onAbort);
+      if (signal === undefined) {
+        const submission = toSubmission([request], options, limits.sliceBytes, this.#pool, resolve);
+        this.submit(submission, options.timeoutMs);
+        return;
+      }
+      const onAbort = () => this.cancel(submission, signal.reason);
+      const onSettled = (settled: Submission) => {
+        signal.removeEventListener('abort', onAbort);
         resolve(settled);
-      });
-      const onAbort = () => this.cancel(submission, signal?.reason);
-      signal?.addEventListener('abort', onAbort, { once: true });
+      };
+      const submission = toSubmission([request], options, limits.sliceBytes, this.#pool, onSettled);
+      signal.addEventListener('abort', onAbort, { once: true });
       this.submit(submission, options.timeoutMs);
     });
   }

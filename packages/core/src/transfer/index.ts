@@ -1,4 +1,5 @@
 /** Inner door of the room for the engine and for tests. */
 export { PeerQueue, RouteState } from './peer-queue.ts';
+export { RowColumns, RowColumnsPool } from './row-columns.ts';
 export { Submission, type PriorityClass, type SubmissionColumns } from './submission.ts';
 export { CANCEL_GRACE_MS, TransferMachine, type TransferMachineDeps } from './transfer-machine.ts';

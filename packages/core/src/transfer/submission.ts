@@ -69,7 +69,7 @@ export class Submission extends WheelEntry {
   settled = false;
   /** True while the peer's queue holds the submission. */
   queued = false;
-  retries: RetrySlice[] = [];
+  retries: RetrySlice[] | undefined;
   readonly runs: SubmissionRun[] = [];
   errors: Map<number, EngineError> | undefined;
   firstError: EngineError | undefined;
@@ -166,6 +166,10 @@ export class Submission extends WheelEntry {
 
   get hasUnposted(): boolean {
     return this.#row < this.columns.count;
+  }
+
+  get hasRetries(): boolean {
+    return this.retries !== undefined && this.retries.length > 0;
   }
 
   get cursorRow(): number {
@@ -270,8 +274,9 @@ export class Submission extends WheelEntry {
   dropUnposted(): void {
     const { ending } = this;
     if (ending === undefined) return;
-    for (const retry of this.retries) this.sliceFailed(retry.row, ending);
-    this.retries = [];
+    const { retries } = this;
+    this.retries = undefined;
+    for (const retry of retries ?? []) this.sliceFailed(retry.row, ending);
     const { count, length } = this.columns;
     while (this.#row < count) {
       if (length[this.#row] === 0) {

@@ -224,7 +224,7 @@ export class TransferMachine implements CompletionSink {
       const retry: RetrySlice = run.retry ?? { row, part, length, attempts, routeIndex };
       retry.attempts = next;
       retry.routeIndex = routeIndex;
-      submission.retries.push(retry);
+      (submission.retries ??= []).push(retry);
       submission.peer.enqueue(submission);
       return;
     }
@@ -264,15 +264,13 @@ export class TransferMachine implements CompletionSink {
   }
 
   #hasWork(submission: Submission): boolean {
-    return (
-      submission.ending === undefined && (submission.retries.length > 0 || submission.hasUnposted)
-    );
+    return submission.ending === undefined && (submission.hasRetries || submission.hasUnposted);
   }
 
   /** Posts one run of a submission; false when no route takes anything now. */
   #postOnce(peer: PeerQueue, submission: Submission): boolean {
     if (!this.#hasWork(submission)) return false;
-    const retry = submission.retries[0];
+    const retry = submission.retries?.[0];
     const route = this.#pickRoute(peer, submission, retry);
     if (route === undefined) return false;
     const run = this.#spareRuns.pop() ?? new SubmissionRun();
@@ -287,7 +285,7 @@ export class TransferMachine implements CompletionSink {
       if (!route.full) this.#settleIfDone(submission);
       return !route.full;
     }
-    if (retry !== undefined) submission.retries.shift();
+    if (retry !== undefined) submission.retries?.shift();
     run.index = submission.runs.length;
     submission.runs.push(run);
     route.slicesInFlight += taken;
