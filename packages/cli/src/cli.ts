@@ -5,7 +5,7 @@ import { COMMANDS } from './commands/index.ts';
 import { ExitCode, SetUpFailure, usageFailure } from './failures.ts';
 import { createLogger } from './logging.ts';
 import { Output, type TextSink } from './output.ts';
-import { Shutdown } from './shutdown.ts';
+import type { Shutdown } from './shutdown.ts';
 import { packageVersion } from './version.ts';
 
 /** Where the CLI reads and writes. */

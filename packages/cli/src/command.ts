@@ -118,6 +118,7 @@ function helpText(definition: HelpFacts): string {
 function noteOn(spec: { readonly fallback: unknown; readonly required: boolean }): string {
   if (spec.required) return ' (required)';
   const { fallback } = spec;
-  if (fallback === undefined || fallback === false || fallback === '') return '';
-  return ` (default ${Array.isArray(fallback) ? fallback.join(',') : String(fallback)})`;
+  if (Array.isArray(fallback)) return ` (default ${fallback.join(',')})`;
+  const shown = typeof fallback === 'string' || typeof fallback === 'number';
+  return shown && fallback !== '' ? ` (default ${fallback})` : '';
 }
