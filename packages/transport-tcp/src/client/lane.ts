@@ -128,8 +128,10 @@ export class Lane implements ByteConsumer {
   }
 
   cancel(run: SliceRun, graceMs: number): void {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
     const serving = this.#machine.cancel(run, this.#report);
-    if (!serving || this.#state === 'closing' || this.#state === 'closed') return;
+    if (this.#machine.settle(this.#report)) this.#deps.owner.laneFreed(this);
+    if (!serving) return;
     const expire = () => {
       if (this.#machine.servesUnwanted(run)) this.#giveUp(REPLAY, false);
     };

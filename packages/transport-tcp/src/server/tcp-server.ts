@@ -63,13 +63,14 @@ export class TcpServer {
 
   async close(): Promise<void> {
     this.#closing = true;
+    const unbound = new Promise<void>((resolve) => {
+      // Resolves also when the server was never started.
+      this.#server.close(() => resolve());
+    });
     const sessions = [...this.#sessions];
     for (const session of sessions) session.destroy();
     await Promise.all(sessions.map((session) => session.closed));
-    if (!this.#server.listening) return;
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
+    await unbound;
   }
 
   #accept(socket: Socket): void {

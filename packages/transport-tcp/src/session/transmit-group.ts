@@ -37,23 +37,26 @@ export class TransmitGroup {
   /** Bytes so far, small pieces included. */
   bytes = 0;
   readonly #slabs: SlabPool;
+  readonly #limitBytes: number;
   #slab: Slab | undefined;
   #used = 0;
   /** Start of the small pieces that are not in `chunks` yet. */
   #pending = 0;
 
-  constructor(slabs: SlabPool) {
+  /** @param limitBytes what one group may hold, give or take a small piece */
+  constructor(slabs: SlabPool, limitBytes: number = GROUP_BYTES) {
     this.#slabs = slabs;
+    this.#limitBytes = limitBytes;
   }
 
   /** Payload bytes that still fit. */
   get room(): number {
-    return this.bytes < GROUP_BYTES ? GROUP_BYTES - this.bytes : 0;
+    return Math.max(this.#limitBytes - this.bytes, 0);
   }
 
   /** Place for a small piece of `length` bytes in {@link view}; -1 when the group is full. */
   reserve(length: number): number {
-    if (this.bytes >= GROUP_BYTES || this.#used + length > SLAB_BYTES) return -1;
+    if (this.bytes >= this.#limitBytes || this.#used + length > SLAB_BYTES) return -1;
     this.#slab ??= this.#slabs.take();
     const at = this.#used;
     this.#used += length;
