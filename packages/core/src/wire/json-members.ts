@@ -58,7 +58,7 @@ export class MemberReader {
     const value = this.raw(key);
     const number = Number(value === null ? missing : this.#toInteger(value, key));
     if (number >= min && number <= max) return number;
-    throw this.error(key, `is ${String(value)}; expected ${min} to ${max}`);
+    throw this.error(key, `is ${describe(value)}; expected ${min} to ${max}`);
   }
 
   u64(key: string): bigint {
