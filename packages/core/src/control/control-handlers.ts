@@ -6,7 +6,7 @@ import {
   type HandshakeDocument,
 } from '../wire/handshake-document.ts';
 import { FrameType } from '../wire/handshake-frame.ts';
-import { parseJson64 } from '../wire/json64.ts';
+import { parseJson64, type Json64 } from '../wire/json64.ts';
 import { decodeNotify, encodeNotifyReply, encodeProbeReply } from '../wire/notify-document.ts';
 import type { NotifyInbox } from './notify-inbox.ts';
 
@@ -50,7 +50,7 @@ export function createControlHandler(deps: ControlHandlerDeps): ControlHandler {
       case FrameType.notify:
         return answerNotify(deps, text);
       case FrameType.probe:
-        parseJson64(text);
+        parseRequest(text);
         return { json: encodeProbeReply() };
       case FrameType.connection:
         return await answerConnection(deps, text);
@@ -60,7 +60,7 @@ export function createControlHandler(deps: ControlHandlerDeps): ControlHandler {
 
 /** The requester's document must be JSON and is not used: C++'s responder ignores it as well. */
 function answerMetadata(deps: ControlHandlerDeps, text: string): ControlReply {
-  parseJson64(text);
+  parseRequest(text);
   try {
     const own = deps.ownDocument();
     // An empty object has no protocol: every reader refuses to open it, none falls over it.
@@ -72,7 +72,7 @@ function answerMetadata(deps: ControlHandlerDeps, text: string): ControlReply {
 
 function answerNotify(deps: ControlHandlerDeps, text: string): ControlReply {
   try {
-    if (deps.inbox.push(decodeNotify(text))) return { json: encodeNotifyReply(true) };
+    if (deps.inbox.push(decodeNotify(parseRequest(text)))) return { json: encodeNotifyReply(true) };
     const refusal = new EngineError(
       'ERR_TE_TOO_MANY_REQUESTS',
       `a notification was refused: ${deps.inbox.size} wait in the inbox; take them more often, or ` +
@@ -87,7 +87,7 @@ function answerNotify(deps: ControlHandlerDeps, text: string): ControlReply {
 
 async function answerConnection(deps: ControlHandlerDeps, text: string): Promise<ControlReply> {
   try {
-    const request = decodeHandshake(text);
+    const request = decodeHandshake(parseRequest(text));
     const reply = (await deps.acceptHandshake?.(request)) ?? emptyHandshake();
     return { json: encodeHandshake(reply) };
   } catch (error) {
@@ -97,6 +97,32 @@ async function answerConnection(deps: ControlHandlerDeps, text: string): Promise
       replyMessage: wellFormed(refusal.message),
     });
     return { json, refusal };
+  }
+}
+
+/**
+ * Requests up to this length are read as tolerantly as C++ reads them. Longer ones must be JSON by
+ * the letter, which all engines write: the platform's parser is many times faster, so that nobody
+ * can hold up the event loop with them. Its numbers are exact to 53 bits, and no request has a
+ * member that needs more.
+ */
+const TOLERANT_CHARACTERS = 16 * 1024;
+
+function parseRequest(text: string): Json64 {
+  const value = text.length <= TOLERANT_CHARACTERS ? parseJson64(text) : parseStrictly(text);
+  // Decoders take text for a document that is still to be parsed; as a root it is no request.
+  return typeof value === 'string' ? [value] : value;
+}
+
+function parseStrictly(text: string): Json64 {
+  try {
+    return JSON.parse(text) as Json64;
+  } catch (error) {
+    throw EngineError.from(
+      error,
+      'ERR_TE_MALFORMED_JSON',
+      `a request of ${text.length} characters`,
+    );
   }
 }
 

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { EngineError } from '../base/errors.ts';
 import { silentLogger, type Logger } from '../base/logger.ts';
@@ -98,6 +99,28 @@ describe('answers', () => {
     expect(inbox.take()).toEqual([{ name: 'agent1', message: 'hi' }]);
   });
 
+  it('a notification that fills its frame, and none that is hidden in a string', async () => {
+    const inbox = new NotifyInbox({ items: 9, characters: 1_000_000 });
+    const { port } = await start({}, { inbox });
+    const message = 'é"\\'.repeat(100_000);
+    await new ControlClient().notify('127.0.0.1', port, { name: 'n', message });
+    expect(inbox.take().map((item) => [item.name, item.message === message])).toEqual([
+      ['n', true],
+    ]);
+    const hidden = encodeFrame(FrameType.notify, JSON.stringify('{"name":"n","notify_msg":"m"}'));
+    expect((await ask(port, hidden)).toString()).toContain('"notify_msg":""');
+    expect(inbox.size).toBe(0);
+  });
+
+  it('tolerates what C++ tolerates in requests of usual length, and no more in long ones', async () => {
+    const { port, server } = await start();
+    const request = (padding: number) =>
+      encodeFrame(FrameType.metadata, `{"a":[1,],/* c */}${' '.repeat(padding)}`);
+    expect(await ask(port, request(0))).toHaveLength(24);
+    expect(await ask(port, request(20_000))).toHaveLength(0);
+    expect(server.stats().rejections).toEqual({ 'malformed-json': 1 });
+  });
+
   it('the own document, whatever JSON is sent for it', async () => {
     const { port } = await start();
     for (const json of ['{"name":"peer"}', 'null', '[1]', '{"buffers":7}'])
@@ -129,6 +152,22 @@ describe('answers', () => {
     expect(await ask(port, Buffer.concat([PROBE, PROBE, Buffer.alloc(100_000)]))).toEqual(
       PROBE_REPLY,
     );
+  });
+
+  it('a client that half-closed long before the answer is ready', async () => {
+    let release: (() => void) | undefined;
+    const handle = () =>
+      new Promise<{ json: string }>((resolve) => {
+        release = () => resolve({ json: '{"status":"success"}' });
+      });
+    const { port } = await start({ handle });
+    const answer = ask(port, PROBE, true);
+    await until(() => release !== undefined);
+    // Turns in which a server that gives up on a half-closed client would have closed.
+    for (let turns = 0; turns < 50; turns += 1)
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    release?.();
+    expect(await answer).toEqual(PROBE_REPLY);
   });
 
   it('frames of the protocol before types in their own form', async () => {
@@ -364,6 +403,29 @@ describe('bad input', () => {
     for (const socket of hanging) socket.destroy();
     await until(() => server.stats().connections === 0);
     expect(server.stats().rejections).toEqual({ truncated: 150 });
+  });
+
+  it('any bytes: an answer or a close, and the next client is served', async () => {
+    const { port, server } = await start();
+    const garbage = fc.uint8Array({ maxLength: 300 });
+    const framed = fc
+      .tuple(fc.nat(6), fc.oneof(fc.json(), fc.string()), fc.integer({ min: -3, max: 3 }))
+      .map(([type, json, error]) => {
+        const bytes = encodeFrame(FrameType.probe, json);
+        bytes[8] = type;
+        bytes.writeBigUInt64LE(BigInt(Math.max(0, bytes.length - 8 + error)));
+        return bytes;
+      });
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(garbage, framed), async (bytes) => {
+        const answer = await ask(port, bytes, true);
+        if (answer.length > 0) expect(Number(answer.readBigUInt64LE())).toBe(answer.length - 8);
+      }),
+      { numRuns: 500 },
+    );
+    expect(await ask(port, PROBE)).toEqual(PROBE_REPLY);
+    await until(() => server.stats().connections === 0);
+    expect(server.stats().rejections.internal).toBeUndefined();
   });
 
   it('600 hostile exchanges leave it as it was, and the log short', async () => {

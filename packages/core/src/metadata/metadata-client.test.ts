@@ -230,6 +230,28 @@ describe('StoreDirectory', () => {
     expect((await failure(initiator.resolve('target'))).code).toBe('ERR_TE_SEGMENT_NOT_FOUND');
   });
 
+  it('spends the time of a call once, not for each of its steps', async () => {
+    const clock = new FakeClock();
+    const memory = new MemoryStore();
+    await memory.put('mooncake/ram/a', '{"name":"a","protocol":"tcp","buffers":[]}');
+    await memory.put('mooncake/rpc_meta/a', '{"ip_or_host_name":"h","rpc_port":1}');
+    const granted: (number | undefined)[] = [];
+    const store: MetadataStore = {
+      description: 'slow',
+      get: (key, bounds) => {
+        granted.push(bounds?.timeoutMs);
+        clock.advance(300);
+        return memory.get(key);
+      },
+      put: () => Promise.resolve(),
+      remove: () => Promise.resolve(),
+      close: () => memory.close(),
+    };
+    const directory = new StoreDirectory({ store, name: 'own', identity, clock });
+    await directory.resolve('a', { timeoutMs: 1_000 });
+    expect(granted).toEqual([1_000, 700]);
+  });
+
   it('tries to withdraw both documents and reports the failure', async () => {
     const removed: string[] = [];
     const memory = new MemoryStore();

@@ -1,3 +1,4 @@
+import { systemClock } from '../base/clock.ts';
 import { EngineError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import { stripLeadingSlashes } from '../wire/metadata-keys.ts';
@@ -28,9 +29,11 @@ export class StoreDirectory implements SegmentDirectory {
   async resolve(name: string, options?: DirectoryCallOptions): Promise<ResolvedSegment> {
     this.#assertOpen(`opening segment "${name}"`);
     const key = stripLeadingSlashes(name);
+    const { clock = systemClock } = this.#options;
+    const startMs = clock.nowMs();
     const descriptor = await this.#client.fetchSegment(key, options);
     const own = descriptor.name === '' ? key : descriptor.name;
-    const address = await this.#client.fetchRpcMeta(own, options);
+    const address = await this.#client.fetchRpcMeta(own, rest(options, clock.nowMs() - startMs));
     return { descriptor, ...address };
   }
 
@@ -81,6 +84,15 @@ export class StoreDirectory implements SegmentDirectory {
     if (this.#closing === undefined) return;
     throw new EngineError('ERR_TE_CLOSED', `${what}: the engine is closed`);
   }
+}
+
+/** What is left of the caller's time for the second of two calls. */
+function rest(
+  options: DirectoryCallOptions | undefined,
+  elapsedMs: number,
+): DirectoryCallOptions | undefined {
+  if (options?.timeoutMs === undefined) return options;
+  return { ...options, timeoutMs: Math.max(1, options.timeoutMs - elapsedMs) };
 }
 
 async function settled(work: Promise<void>): Promise<PromiseSettledResult<void>> {

@@ -208,6 +208,15 @@ describe('failures', () => {
     );
   });
 
+  it('a call may have any time above 0', async () => {
+    const { uri } = await scripted((_request, response) => response.end('{}'));
+    const store = open(uri);
+    for (const timeoutMs of [2_500.5, Number.POSITIVE_INFINITY])
+      expect(await store.get('k', { timeoutMs })).toBe('{}');
+    for (const timeoutMs of [0, -1, Number.NaN])
+      expect((await failure(store.get('k', { timeoutMs }))).code).toBe('ERR_TE_INVALID_ARGUMENT');
+  });
+
   it('a body that never ends is covered by the deadline', async () => {
     const { uri } = await scripted((_request, response) => {
       response.writeHead(200, { 'content-length': 10 });

@@ -130,7 +130,8 @@ export class HttpStore implements MetadataStore {
   ): Promise<T> {
     const path = this.#endpoint.pathPrefix + encodeKey(key);
     if (this.#closing !== undefined) throw this.#closedError(method, key);
-    const timeoutMs = positive('timeoutMs', options?.timeoutMs ?? this.#timeoutMs);
+    const timeoutMs = options?.timeoutMs ?? this.#timeoutMs;
+    if (!(timeoutMs > 0)) throw invalidArgument('timeoutMs', timeoutMs, 'more than 0');
     const deadline = new CallDeadline(options?.signal, timeoutMs, () =>
       this.#timeoutError(method, key, timeoutMs),
     );
