@@ -110,11 +110,22 @@ module.exports = {
       to: { path: testFile },
     },
     {
+      name: 'products-use-no-test-kit',
+      comment: 'Fakes and fixtures are for tests; move what is more than that to another room.',
+      severity: 'error',
+      from: { path: '^packages/[^/]+/src/', pathNot: [testFile, '/src/testing/'] },
+      to: { path: '^packages/[^/]+/src/testing/' },
+    },
+    {
       name: 'no-dead-files',
       comment: 'No door, program or other file leads here: remove it, or use it.',
       severity: 'error',
       from: { path: entry },
-      to: { path: '^packages/[^/]+/src/', pathNot: [testFile, entry], reachable: false },
+      to: {
+        path: '^packages/[^/]+/src/',
+        pathNot: [testFile, entry, '^packages/transport-[^/]+/src/testing/'],
+        reachable: false,
+      },
     },
     {
       name: 'not-to-unresolvable',

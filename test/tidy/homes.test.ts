@@ -26,6 +26,7 @@ const homes = [
   'packages/cli/bin/te[.]js',
   'test/package[.]json',
   `test/(compliance|simulation|tidy|e2e|support)/(${word}/)*${word}([.]test)?[.]ts`,
+  `test/e2e/programs/${word}[.]mjs`,
   `test/vectors/${word}([.]test)?[.]ts`,
   `test/vectors/(${word}/)*([\\w.-]+[.](json|bin|hex|md))`,
   `benchmarks/(package|tsconfig)[.]json`,

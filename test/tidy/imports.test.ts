@@ -86,6 +86,8 @@ const innocent: Plant[] = [
     content:
       "import '@transfer-engine/core'; import '@transfer-engine/transport-tcp'; import '@transfer-engine/metadata/http';",
   },
+  { file: `${tcp}/testing/pair.ts`, content: "import '@transfer-engine/core/testing';" },
+  { file: `${tcp}/tcp.test.ts`, content: "import './testing/pair.ts';" },
   {
     file: 'test/e2e/first.test.ts',
     content: "import '@transfer-engine/core'; import '@transfer-engine/transport-tcp';",
@@ -185,6 +187,7 @@ const planted: Plant[] = [
     'packages-do-not-know-their-siblings',
   ),
   wrong(`${core}/engine/uses-test.ts`, "import './engine.test.ts';", 'nobody-imports-tests'),
+  wrong(`${tcp}/fake.ts`, "import '@transfer-engine/core/testing';", 'products-use-no-test-kit'),
   wrong(`${core}/engine/dead.ts`, 'export const dead = 1;', 'no-dead-files'),
   wrong(`${core}/engine/typo.ts`, "import './nowhere.ts';", 'not-to-unresolvable'),
   wrong(`${core}/engine/tool.ts`, "import 'only-a-tool';", 'packages-declare-what-they-import'),
