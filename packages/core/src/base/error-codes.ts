@@ -56,6 +56,10 @@ export const ERROR_CODES = {
   ERR_TE_FRAME_TOO_LARGE: row(-102),
   ERR_TE_PORT_UNAVAILABLE: row(-102, true),
   ERR_TE_TIMEOUT: row(-102, true, TaskState.timeout),
+  /** Nothing moved for as long as the stall bound allows, although the deadline has not come. */
+  ERR_TE_STALLED: row(-102, true, TaskState.timeout),
+  /** Bytes arrived that are not the bytes that were sent. */
+  ERR_TE_INTEGRITY: row(-1, true),
   ERR_TE_CANCELED: row(-1, true, TaskState.canceled),
   ERR_TE_CLOSED: row(-1, false, TaskState.canceled),
   ERR_TE_INTERNAL: row(-1),

@@ -105,7 +105,8 @@ export class BatchHandle implements Batch {
     const { submission, row } = placement;
     const state = submission.states[row] as TaskState;
     const error =
-      submission.errors?.get(row) ?? (isFailure(state) ? submission.firstError : undefined);
+      submission.failures?.get(row)?.error ??
+      (isFailure(state) ? submission.firstError : undefined);
     const bytes = submission.bytesOf(row);
     return error === undefined ? { state, bytes } : { state, bytes, error };
   }

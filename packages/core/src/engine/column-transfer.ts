@@ -42,7 +42,9 @@ export async function transferColumns(
     states: submission.states,
     completed: source.count - submission.rowsFailed,
     failed: submission.rowsFailed,
-    errors: submission.errors ?? new Map<number, EngineError>(),
+    errors: new Map(
+      Array.from(submission.failures ?? [], ([row, { error }]) => [row, error] as const),
+    ),
   };
 }
 

@@ -24,6 +24,10 @@ export class SubmissionRun implements SliceRun {
   index = -1;
   /** True when the last `peek` found nothing more: the route was not the limit. */
   exhausted = false;
+  /** True when the run ended because the peer has enough in flight. */
+  outOfCredit = false;
+  #slicesMax = RUN_SLICES_MAX;
+  #creditBytes = Number.POSITIVE_INFINITY;
   #taken = 0;
   #takenBytes = 0;
   #nextLength = 0;
@@ -31,12 +35,25 @@ export class SubmissionRun implements SliceRun {
   #row = 0;
   #part = 0;
 
-  begin(submission: Submission, route: RouteState, retry: RetrySlice | undefined): void {
+  /**
+   * @param slicesMax offers at most this many slices
+   * @param creditBytes offers no slice that is longer than what is left of these
+   */
+  begin(
+    submission: Submission,
+    route: RouteState,
+    retry: RetrySlice | undefined,
+    slicesMax: number,
+    creditBytes: number,
+  ): void {
     this.submission = submission;
     this.route = route;
     this.retry = retry;
     this.left = 0;
     this.exhausted = false;
+    this.outOfCredit = false;
+    this.#slicesMax = Math.min(slicesMax, RUN_SLICES_MAX);
+    this.#creditBytes = creditBytes;
     this.#taken = 0;
     this.#takenBytes = 0;
   }
@@ -48,31 +65,41 @@ export class SubmissionRun implements SliceRun {
     this.index = -1;
   }
 
+  get takenBytes(): number {
+    return this.#takenBytes;
+  }
+
   peek(into: Slice): boolean {
     const submission = this.submission as Submission;
     const { retry } = this;
+    if (this.#taken >= this.#slicesMax || this.#takenBytes >= RUN_BYTES_MAX) return this.#end();
     if (retry !== undefined) {
-      if (this.#taken > 0) {
-        this.exhausted = true;
-        return false;
-      }
+      if (this.#taken > 0) return this.#end();
+      if (retry.length > this.#creditBytes) return this.#endForCredit();
       this.#nextLength = retry.length;
       submission.describe(retry.row, retry.part, retry.length, into);
+      into.attempt = retry.attempts - 1;
       return true;
     }
-    if (
-      this.#taken >= RUN_SLICES_MAX ||
-      this.#takenBytes >= RUN_BYTES_MAX ||
-      !submission.findNext(this.#taken === 0)
-    ) {
-      this.exhausted = true;
-      return false;
-    }
+    if (!submission.findNext(this.#taken === 0)) return this.#end();
     const row = submission.cursorRow;
     const part = submission.cursorPart;
-    this.#nextLength = submission.sliceLengthAt(row, part);
-    submission.describe(row, part, this.#nextLength, into);
+    const length = submission.sliceLengthAt(row, part);
+    if (length > this.#creditBytes - this.#takenBytes) return this.#endForCredit();
+    this.#nextLength = length;
+    submission.describe(row, part, length, into);
+    into.attempt = 0;
     return true;
+  }
+
+  #end(): false {
+    this.exhausted = true;
+    return false;
+  }
+
+  #endForCredit(): false {
+    this.outOfCredit = true;
+    return this.#end();
   }
 
   take(): void {

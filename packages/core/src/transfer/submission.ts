@@ -4,9 +4,12 @@ import { WheelEntry } from '../base/deadline-wheel.ts';
 import { highWord, lowWord } from '../base/u64.ts';
 import type { ByteStore } from '../memory/byte-store.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
+import type { Aftermath } from '../transport/outcome.ts';
 import { Opcode, type Slice } from '../transport/slice.ts';
-import type { PeerQueue } from './peer-queue.ts';
+import type { PeerQueue, RouteState } from './peer-queue.ts';
+import { RowDamage, type ByteRange, type DestinationReport } from './row-damage.ts';
 import { sliceCount, sliceLength } from './slicing.ts';
+import { errorOfRow } from './transfer-errors.ts';
 import type { SubmissionRun } from './submission-run.ts';
 
 /** A slice that has to be sent again. */
@@ -15,8 +18,16 @@ export interface RetrySlice {
   readonly part: number;
   readonly length: number;
   attempts: number;
-  /** Route that ended it badly; another one is preferred if there is one. */
-  routeIndex: number;
+  /** What earlier attempts may have left at the destination. */
+  aftermath: Aftermath;
+  /** Route that ended it badly, when another one is to be preferred; otherwise undefined. */
+  avoid: RouteState | undefined;
+}
+
+/** Why a row failed, and what is known about its destination. */
+export interface RowFailure {
+  readonly error: EngineError;
+  readonly destination: DestinationReport;
 }
 
 /** Errors by row are kept for this many rows; states tell about all. */
@@ -60,6 +71,10 @@ export class Submission extends WheelEntry {
   rowsFailed = 0;
   /** Bytes of slices that went well. */
   bytes = 0;
+  /** Bytes of all rows. */
+  totalBytes = 0;
+  /** Set when something moved; cleared by the stall check. */
+  progressed = true;
   /** Most attempts that one slice needed. */
   attempts = 1;
   durability: 'applied' | 'sent' = 'applied';
@@ -69,14 +84,21 @@ export class Submission extends WheelEntry {
   settled = false;
   /** True while the peer's queue holds the submission. */
   queued = false;
+  /** Since when the submission waits for its turn. */
+  waitingSinceMs = 0;
   retries: RetrySlice[] | undefined;
   readonly runs: SubmissionRun[] = [];
-  errors: Map<number, EngineError> | undefined;
+  /** Failed rows, up to {@link ROW_ERRORS_MAX} of them. */
+  failures: Map<number, RowFailure> | undefined;
   firstError: EngineError | undefined;
   /** Set when the submission is being ended early: the error of rows that did not make it. */
   ending: EngineError | undefined;
   onSettled: (submission: Submission) => void;
-  onDeadline: ((submission: Submission) => void) | undefined;
+  /** Deadline in the clock's milliseconds. */
+  deadlineMs = Number.POSITIVE_INFINITY;
+  /** Longest time without progress while something is in flight, in milliseconds. */
+  stallMs = Number.POSITIVE_INFINITY;
+  onCheck: ((submission: Submission, nowMs: number) => void) | undefined;
 
   /** Next slice to post. */
   #row = 0;
@@ -86,8 +108,10 @@ export class Submission extends WheelEntry {
   #rowBytes: Float64Array | undefined;
   /** Long rows that are not cut, because no single buffer of the peer is known to hold them. */
   #uncut: Set<number> | undefined;
+  /** Starts of slices that went well, by row, for rows of several slices that have not ended. */
+  #appliedParts: Map<number, number[]> | undefined;
   /** Rows of several slices of which one failed for good. */
-  #doomed: Map<number, EngineError> | undefined;
+  #doomed: Map<number, RowDamage> | undefined;
 
   constructor(init: {
     peer: PeerQueue;
@@ -111,8 +135,8 @@ export class Submission extends WheelEntry {
     this.rowsLeft = init.columns.count;
   }
 
-  override onExpire(): void {
-    this.onDeadline?.(this);
+  override onExpire(nowMs: number): void {
+    this.onCheck?.(this, nowMs);
   }
 
   /**
@@ -124,6 +148,7 @@ export class Submission extends WheelEntry {
     const cutFrom = this.sliceBytes + this.sliceBytes / 4;
     for (let row = from; row < to; row += 1) {
       const bytes = length[row] as number;
+      this.totalBytes += bytes;
       if (bytes === 0) {
         this.states[row] = TaskState.completed;
         this.rowsLeft -= 1;
@@ -241,8 +266,8 @@ export class Submission extends WheelEntry {
     }
   }
 
-  /** One slice of `row` went well. */
-  sliceDone(row: number, length: number): void {
+  /** The slice of `row` that starts at `part` went well. */
+  sliceDone(row: number, part: number, length: number): void {
     this.bytes += length;
     const left = this.#slicesLeft?.[row] ?? 0;
     if (left === 0) {
@@ -251,17 +276,30 @@ export class Submission extends WheelEntry {
     }
     this.#rowBytes ??= new Float64Array(this.columns.count);
     this.#rowBytes[row] = (this.#rowBytes[row] as number) + length;
+    if (left > 1 || this.isDoomed(row)) {
+      this.#appliedParts ??= new Map();
+      const parts = this.#appliedParts.get(row);
+      if (parts === undefined) this.#appliedParts.set(row, [part]);
+      else parts.push(part);
+    }
     this.#sliceEnded(row);
   }
 
-  /** One slice of `row` failed for good; the rest of the row is not posted any more. */
-  sliceFailed(row: number, error: EngineError): void {
+  /** A slice of `row` failed for good; the rest of the row is not posted any more. */
+  sliceFailed(
+    row: number,
+    part: number,
+    length: number,
+    error: EngineError,
+    aftermath: Aftermath,
+  ): void {
     if ((this.#slicesLeft?.[row] ?? 0) === 0) {
-      this.#failRow(row, error);
+      const damage = new RowDamage(error);
+      damage.add(part, length, aftermath);
+      this.#failRow(row, damage);
       return;
     }
-    this.#doomed ??= new Map();
-    if (!this.#doomed.has(row)) this.#doomed.set(row, error);
+    this.#doom(row, error).add(part, length, aftermath);
     this.#sliceEnded(row);
   }
 
@@ -276,22 +314,28 @@ export class Submission extends WheelEntry {
     if (ending === undefined) return;
     const { retries } = this;
     this.retries = undefined;
-    for (const retry of retries ?? []) this.sliceFailed(retry.row, ending);
+    for (const { row, part, length, aftermath } of retries ?? []) {
+      this.sliceFailed(row, part, length, ending, aftermath);
+    }
     const { count, length } = this.columns;
     while (this.#row < count) {
       if (length[this.#row] === 0) {
         this.#row += 1;
-        continue;
-      }
-      if ((this.#slicesLeft?.[this.#row] ?? 0) > 0) {
-        this.#doomed ??= new Map();
-        if (!this.#doomed.has(this.#row)) this.#doomed.set(this.#row, ending);
+      } else if ((this.#slicesLeft?.[this.#row] ?? 0) > 0) {
+        this.#doom(this.#row, ending);
         this.#dropRestOfRow();
       } else {
-        this.#failRow(this.#row, ending);
+        this.#failRow(this.#row, new RowDamage(ending));
         this.#row += 1;
       }
     }
+  }
+
+  #doom(row: number, error: EngineError): RowDamage {
+    this.#doomed ??= new Map();
+    let damage = this.#doomed.get(row);
+    if (damage === undefined) this.#doomed.set(row, (damage = new RowDamage(error)));
+    return damage;
   }
 
   #dropRestOfRow(): void {
@@ -308,17 +352,24 @@ export class Submission extends WheelEntry {
     const left = (slicesLeft[row] as number) - 1;
     slicesLeft[row] = left;
     if (left > 0) return;
-    const error = this.#doomed?.get(row);
-    if (error === undefined) this.#endRow(row, TaskState.completed);
-    else this.#failRow(row, error);
+    const damage = this.#doomed?.get(row);
+    if (damage === undefined) this.#endRow(row, TaskState.completed);
+    else this.#failRow(row, damage);
+    this.#appliedParts?.delete(row);
   }
 
-  #failRow(row: number, error: EngineError): void {
+  #failRow(row: number, damage: RowDamage): void {
     this.rowsFailed += 1;
-    this.firstError ??= error;
-    this.errors ??= new Map();
-    if (this.errors.size < ROW_ERRORS_MAX) this.errors.set(row, error);
-    this.#endRow(row, ERROR_CODES[error.code].taskState);
+    this.failures ??= new Map();
+    if (this.failures.size < ROW_ERRORS_MAX) {
+      const parts = this.#appliedParts?.get(row) ?? [];
+      const applied = parts.map((part): ByteRange => [part, this.sliceLengthAt(row, part)]);
+      const destination = damage.report(applied);
+      const failure = { error: errorOfRow(this, row, damage.error, destination), destination };
+      this.failures.set(row, failure);
+      this.firstError ??= failure.error;
+    }
+    this.#endRow(row, ERROR_CODES[damage.error.code].taskState);
   }
 
   #endRow(row: number, state: TaskState): void {

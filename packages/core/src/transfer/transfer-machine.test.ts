@@ -222,8 +222,8 @@ describe('TransferMachine', () => {
       TaskState.completed,
     ]);
     expect(submission.attempts).toBe(1);
-    expect(submission.errors?.get(1)).toMatchObject({ code: 'ERR_TE_ADDRESS_REJECTED' });
-    expect(submission.errors?.get(1)?.message).toContain(`0x${(BASE + 10).toString(16)}`);
+    expect(submission.failures?.get(1)?.error).toMatchObject({ code: 'ERR_TE_ADDRESS_REJECTED' });
+    expect(submission.failures?.get(1)?.error.message).toContain(`0x${(BASE + 10).toString(16)}`);
   });
 
   it('drops the rest of a row of which one slice failed', () => {
@@ -302,7 +302,7 @@ describe('TransferMachine', () => {
     const { submit, pump, machine } = setUp([first, second]);
     const { submission } = submit([10]);
     pump();
-    machine.complete(first.posts[0]!.run, 1, Outcome.peerLost, lost());
+    machine.complete(first.posts[0]!.run, 1, Outcome.connectFailed, noConnection());
     pump();
     expect(second.posts).toHaveLength(1);
     machine.complete(second.posts[0]!.run, 1, Outcome.ok);
@@ -326,11 +326,11 @@ describe('TransferMachine', () => {
     machine.complete(route.posts[0]!.run, 1, Outcome.canceled, undefined, false);
     pump();
     expect(settled).toHaveLength(1);
-    expect(submission.errors?.get(0)).toMatchObject({
+    expect(submission.failures?.get(0)?.error).toMatchObject({
       code: 'ERR_TE_TIMEOUT',
       name: 'TimeoutError',
     });
-    expect(submission.errors?.get(0)?.details['destination']).toBe('unknown');
+    expect(submission.failures?.get(0)?.error.details['destination']).toBe('unknown');
   });
 
   it('counts a slice that arrived although its submission was being ended', () => {

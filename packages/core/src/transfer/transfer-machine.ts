@@ -1,15 +1,17 @@
 import { DeadlineWheel } from '../base/deadline-wheel.ts';
-import { EngineError } from '../base/errors.ts';
+import type { EngineError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
-import { Outcome, OUTCOME_NAMES } from '../transport/outcome.ts';
+import { Outcome, type Aftermath } from '../transport/outcome.ts';
 import { Opcode, type SliceRun } from '../transport/slice.ts';
 import type { CompletionSink, Route } from '../transport/transport.ts';
 import { RouteState, type PeerQueue } from './peer-queue.ts';
-import { decideRetry } from './retry.ts';
+import { standardRetryPolicy, type RetryPolicy, type RetryStep } from './retry.ts';
+import { toAftermath } from './row-damage.ts';
 import { SubmissionRun } from './submission-run.ts';
-import type { PriorityClass, RetrySlice, Submission } from './submission.ts';
+import type { RetrySlice, Submission } from './submission.ts';
+import { sliceError, stalledError, timeoutError } from './transfer-errors.ts';
+import type { TransferEvents } from './transfer-events.ts';
 
-const PRIORITIES: readonly PriorityClass[] = [0, 1, 2];
 /** Runs kept for reuse. */
 const SPARE_RUNS_MAX = 256;
 /** How long slices that are being served may still end by themselves after a deadline. */
@@ -23,6 +25,10 @@ export interface TransferMachineDeps {
   wake(): void;
   /** A slice is tried at most this often. */
   readonly attemptsMax: number;
+  /** Bytes in flight towards one peer. Default: no bound but what routes take. */
+  readonly inFlightBytesMax?: number;
+  readonly retryPolicy?: RetryPolicy;
+  readonly events?: TransferEvents;
 }
 
 export interface TransferCounters {
@@ -90,24 +96,24 @@ export class TransferMachine implements CompletionSink {
    * @param deadlineMs in the clock's milliseconds
    */
   submit(submission: Submission, nowMs: number, deadlineMs: number): void {
+    const { peer } = submission;
     submission.startedMs = nowMs;
-    submission.onDeadline = () => {
-      const waitedMs = Math.round(deadlineMs - nowMs);
-      this.end(submission, this.#timeoutError(submission, waitedMs), DEADLINE_GRACE_MS);
-    };
-    submission.peer.active.add(submission);
+    submission.deadlineMs = deadlineMs;
+    submission.onCheck = this.#check;
+    peer.begin(submission);
     this.counters.tasksActive += submission.columns.count;
     for (const region of submission.regions) {
       region.pin();
       region.ownTransfers += 1;
     }
+    this.#deps.events?.submitted(submission);
     if (submission.rowsLeft === 0) {
       this.#settle(submission);
       return;
     }
-    this.#wheel.add(submission, deadlineMs);
-    submission.peer.enqueue(submission);
-    this.#touch(submission.peer);
+    this.#wheel.add(submission, Math.min(deadlineMs, nowMs + submission.stallMs));
+    peer.enqueue(submission, nowMs);
+    this.#touch(peer);
   }
 
   /**
@@ -137,7 +143,7 @@ export class TransferMachine implements CompletionSink {
       this.#dirty = [];
       for (const peer of peers) {
         peer.dirty = false;
-        this.#pumpPeer(peer);
+        this.#pumpPeer(peer, nowMs);
       }
       this.#reportSettled(nowMs);
     }
@@ -148,7 +154,7 @@ export class TransferMachine implements CompletionSink {
     count: number,
     outcome: Outcome,
     error?: EngineError,
-    quiescent = true,
+    given?: boolean | Aftermath,
   ): void {
     invariant(run instanceof SubmissionRun, 'an outcome belongs to a run of this machine');
     invariant(run.left >= count, 'a run gets no more outcomes than slices were taken');
@@ -158,17 +164,22 @@ export class TransferMachine implements CompletionSink {
     route.slicesInFlight -= count;
     this.counters.slicesInFlight -= count;
     if (outcome === Outcome.ok) {
-      route.failures = 0;
       this.#completeOk(run, submission, route, count);
     } else {
+      const aftermath = toAftermath(given);
       for (let index = 0; index < count; index += 1) {
-        this.#completeBadly(run, submission, route, outcome, error, quiescent);
+        this.#completeBadly(run, submission, route, outcome, error, aftermath);
       }
       this.#afterFailure(route, submission.peer, outcome);
     }
     if (run.left === 0) this.#dropRun(run, submission);
     this.#settleIfDone(submission);
     this.#touch(submission.peer);
+  }
+
+  progress(run: SliceRun): void {
+    if (run instanceof SubmissionRun && run.submission !== undefined)
+      run.submission.progressed = true;
   }
 
   ready(route: Route): void {
@@ -179,6 +190,7 @@ export class TransferMachine implements CompletionSink {
   }
 
   #completeOk(run: SubmissionRun, submission: Submission, route: RouteState, count: number): void {
+    const { peer } = submission;
     let bytes = 0;
     let written = 0;
     for (let index = 0; index < count; index += 1) {
@@ -186,16 +198,23 @@ export class TransferMachine implements CompletionSink {
       const length = run.doneLength;
       bytes += length;
       if (submission.opcodeOf(row) === Opcode.write) written += length;
-      submission.sliceDone(row, length);
+      submission.sliceDone(row, run.donePart, length);
       run.stepDone(length);
     }
     this.counters.bytesWritten += written;
     this.counters.bytesRead += bytes - written;
+    peer.inFlightBytes -= bytes;
+    peer.budget.earn(count);
+    submission.progressed = true;
     submission.usedTransport = route.route.transport.name;
     if (run.retry !== undefined) {
       submission.attempts = Math.max(submission.attempts, run.retry.attempts);
     }
     if (written > 0 && route.route.writeDurability === 'sent') submission.durability = 'sent';
+    if (route.health.state !== 'open') {
+      route.health.succeed();
+      this.#deps.events?.routeResumed(route.route);
+    }
   }
 
   #completeBadly(
@@ -204,32 +223,40 @@ export class TransferMachine implements CompletionSink {
     route: RouteState,
     outcome: Outcome,
     error: EngineError | undefined,
-    quiescent: boolean,
+    aftermath: Aftermath,
   ): void {
+    const { peer } = submission;
     const row = run.doneRow;
     const part = run.donePart;
     const length = run.doneLength;
     const attempts = run.retry?.attempts ?? 1;
     run.stepDone(length);
+    peer.inFlightBytes -= length;
     submission.attempts = Math.max(submission.attempts, attempts);
     if (submission.ending !== undefined) {
-      submission.sliceFailed(row, this.#endingError(submission, row, length, quiescent));
+      submission.sliceFailed(row, part, length, submission.ending, aftermath);
       return;
     }
-    const decision = decideRetry(outcome, attempts, this.#deps.attemptsMax, quiescent);
-    if (decision.again && !submission.isDoomed(row)) {
-      const next = decision.costsAttempt ? attempts + 1 : attempts;
-      if (decision.costsAttempt) this.counters.retries += 1;
-      const routeIndex = submission.peer.routes.indexOf(route);
-      const retry: RetrySlice = run.retry ?? { row, part, length, attempts, routeIndex };
-      retry.attempts = next;
-      retry.routeIndex = routeIndex;
-      (submission.retries ??= []).push(retry);
-      submission.peer.enqueue(submission);
+    const { retryPolicy = standardRetryPolicy, attemptsMax, events } = this.#deps;
+    const quiescent = aftermath.destination !== 'unknown';
+    let step = retryPolicy({ outcome, attempts, attemptsMax, quiescent });
+    const budgetSpent = step !== 'giveUp' && step !== 'replay' && !peer.budget.spend();
+    if (budgetSpent || submission.isDoomed(row)) step = 'giveUp';
+    events?.sliceFailed(submission, route.route, outcome, step, row);
+    if (step !== 'giveUp') {
+      const retry: RetrySlice = run.retry ?? {
+        row,
+        part,
+        length,
+        attempts,
+        aftermath,
+        avoid: undefined,
+      };
+      this.#retry(submission, retry, step, route, aftermath);
       return;
     }
-    const reason = this.#sliceError(submission, row, length, attempts, outcome, error, quiescent);
-    submission.sliceFailed(row, reason);
+    const reason = sliceError(outcome, error, attempts, budgetSpent);
+    submission.sliceFailed(row, part, length, reason, aftermath);
     if (outcome === Outcome.connectFailed || outcome === Outcome.peerLost) {
       // The peer is gone as far as anybody can tell: the rest would only fail one by one.
       // Ended by the next pump: a route is in the middle of reporting, and must not be asked now.
@@ -237,30 +264,67 @@ export class TransferMachine implements CompletionSink {
     }
   }
 
+  #retry(
+    submission: Submission,
+    retry: RetrySlice,
+    step: RetryStep,
+    route: RouteState,
+    aftermath: Aftermath,
+  ): void {
+    if (step !== 'replay') {
+      retry.attempts += 1;
+      this.counters.retries += 1;
+    }
+    retry.avoid = step === 'transport' ? route : undefined;
+    if (aftermath.destination !== 'untouched') retry.aftermath = aftermath;
+    (submission.retries ??= []).push(retry);
+    submission.peer.enqueue(submission, submission.waitingSinceMs);
+  }
+
   #afterFailure(route: RouteState, peer: PeerQueue, outcome: Outcome): void {
-    if (outcome === Outcome.connectFailed) {
-      if (!route.paused) this.#wheel.add(route, this.#deps.nowMs() + route.fail());
-      peer.onTrouble?.();
-    } else if (outcome === Outcome.peerLost || outcome === Outcome.protocolError) {
+    if (outcome === Outcome.connectFailed && route.health.state !== 'paused') {
+      const nowMs = this.#deps.nowMs();
+      const pauseMs = route.health.fail(nowMs);
+      this.#wheel.add(route, nowMs + pauseMs);
+      this.#deps.events?.routePaused(route.route, pauseMs);
+    }
+    if (
+      outcome === Outcome.connectFailed ||
+      outcome === Outcome.peerLost ||
+      outcome === Outcome.protocolError
+    ) {
       peer.onTrouble?.();
     }
   }
 
-  #pumpPeer(peer: PeerQueue): void {
-    for (const priority of PRIORITIES) {
-      const queue = peer.waiting[priority];
-      // Submissions that cannot go on now (their route is full or paused) are put back in order.
-      let stuck: Submission[] | undefined;
-      while (queue.length > 0 && peer.hasOpenRoute) {
-        const submission = peer.dequeue(priority) as Submission;
-        if (submission.settled) continue;
-        const progress = this.#postOnce(peer, submission);
-        if (!this.#hasWork(submission)) continue;
-        if (progress) peer.enqueue(submission);
-        else (stuck ??= []).push(submission);
-      }
-      if (stuck !== undefined) for (const submission of stuck) peer.enqueue(submission);
+  /** Deadline and stall, whichever comes first. */
+  readonly #check = (submission: Submission, nowMs: number): void => {
+    if (nowMs >= submission.deadlineMs) {
+      const waitedMs = submission.deadlineMs - submission.startedMs;
+      this.end(submission, timeoutError(submission, waitedMs), DEADLINE_GRACE_MS);
+      return;
     }
+    if (!submission.progressed && submission.runs.length > 0) {
+      this.end(submission, stalledError(submission), DEADLINE_GRACE_MS);
+      return;
+    }
+    submission.progressed = false;
+    this.#wheel.add(submission, Math.min(submission.deadlineMs, nowMs + submission.stallMs));
+  };
+
+  #pumpPeer(peer: PeerQueue, nowMs: number): void {
+    // Submissions that cannot go on now (their route is full or paused) are put back in order.
+    let stuck: Submission[] | undefined;
+    while (peer.hasOpenRoute) {
+      const submission = peer.dequeue(nowMs);
+      if (submission === undefined) break;
+      if (submission.settled) continue;
+      const progress = this.#postOnce(peer, submission);
+      if (!this.#hasWork(submission)) continue;
+      if (progress) peer.enqueue(submission, nowMs);
+      else (stuck ??= []).push(submission);
+    }
+    if (stuck !== undefined) for (const submission of stuck) peer.putBack(submission);
   }
 
   #hasWork(submission: Submission): boolean {
@@ -274,43 +338,59 @@ export class TransferMachine implements CompletionSink {
     const route = this.#pickRoute(peer, submission, retry);
     if (route === undefined) return false;
     const run = this.#spareRuns.pop() ?? new SubmissionRun();
-    run.begin(submission, route, retry);
+    const slicesMax = route.health.state === 'open' ? Number.POSITIVE_INFINITY : 1;
+    run.begin(submission, route, retry, slicesMax, this.#credit(peer));
     const taken = route.route.post(run);
     invariant(taken === run.left, 'a route returns how many slices it took');
     if (!run.exhausted) route.full = true;
+    const { outOfCredit, takenBytes } = run;
     if (taken === 0) {
       run.end();
       this.#keepRun(run);
+      if (outOfCredit || route.full) return false;
       // Nothing left to take: the rest of the rows was dropped on the way.
-      if (!route.full) this.#settleIfDone(submission);
-      return !route.full;
+      this.#settleIfDone(submission);
+      return true;
     }
-    if (retry !== undefined) submission.retries?.shift();
+    if (retry !== undefined) {
+      submission.retries?.shift();
+      if (retry.avoid !== undefined && retry.avoid !== route) {
+        this.#deps.events?.failover(submission, retry.avoid.route, route.route);
+      }
+    }
     run.index = submission.runs.length;
     submission.runs.push(run);
+    submission.progressed = true;
+    peer.inFlightBytes += takenBytes;
     route.slicesInFlight += taken;
     this.counters.slicesInFlight += taken;
     return true;
   }
 
+  /** Bytes that may be posted to a peer now. A single slice always may, however long it is. */
+  #credit(peer: PeerQueue): number {
+    const { inFlightBytesMax = Number.POSITIVE_INFINITY } = this.#deps;
+    return peer.inFlightBytes === 0
+      ? Number.POSITIVE_INFINITY
+      : inFlightBytesMax - peer.inFlightBytes;
+  }
+
+  /**
+   * The first transport that is well. One that is full is waited for: the next one is slower, and
+   * is for when this one is ill.
+   */
   #pickRoute(
     peer: PeerQueue,
     submission: Submission,
     retry: RetrySlice | undefined,
   ): RouteState | undefined {
-    const { routes } = peer;
     let fallback: RouteState | undefined;
-    for (let index = 0; index < routes.length; index += 1) {
-      const state = routes[index] as RouteState;
-      if (!state.open) continue;
-      if (
-        submission.transportName !== undefined &&
-        state.route.transport.name !== submission.transportName
-      ) {
-        continue;
-      }
-      if (retry === undefined || retry.attempts === 1 || retry.routeIndex !== index) return state;
-      fallback ??= state;
+    for (const state of peer.routes) {
+      const { transportName } = submission;
+      if (transportName !== undefined && state.route.transport.name !== transportName) continue;
+      if (state.health.state === 'paused') continue;
+      if (retry?.avoid !== state) return state.open ? state : fallback;
+      if (state.open) fallback = state;
     }
     return fallback;
   }
@@ -337,8 +417,9 @@ export class TransferMachine implements CompletionSink {
 
   #settle(submission: Submission): void {
     submission.settled = true;
+    submission.onCheck = undefined;
     this.#wheel.remove(submission);
-    submission.peer.active.delete(submission);
+    submission.peer.finish(submission);
     for (const region of submission.regions) {
       region.ownTransfers -= 1;
       region.unpin();
@@ -356,6 +437,7 @@ export class TransferMachine implements CompletionSink {
     this.#settled = [];
     for (const submission of settled) {
       submission.settledMs = nowMs;
+      this.#deps.events?.settled(submission);
       submission.onSettled(submission);
     }
   }
@@ -373,72 +455,4 @@ export class TransferMachine implements CompletionSink {
     this.#routes.delete(route);
     this.#wheel.remove(known.state);
   }
-
-  #timeoutError(submission: Submission, waitedMs: number): EngineError {
-    return new EngineError(
-      'ERR_TE_TIMEOUT',
-      `the transfer to "${submission.peer.name}" did not end within ${waitedMs} ms; ${submission.bytes} bytes ` +
-        'were moved. Raise timeoutMs, or check the peer with probe()',
-      { details: { peer: submission.peer.name, timeoutMs: waitedMs, bytesDone: submission.bytes } },
-    );
-  }
-
-  /** The error for a slice that was in flight when its submission was ended. */
-  #endingError(
-    submission: Submission,
-    row: number,
-    length: number,
-    quiescent: boolean,
-  ): EngineError {
-    const error = submission.ending as EngineError;
-    if (quiescent) return error;
-    const address = submission.addressOf(row);
-    return new EngineError(
-      error.code,
-      `${withoutCode(error)}; up to ${length} bytes may still change at 0x${address.toString(16)} ` +
-        `of "${submission.peer.name}"`,
-      { details: { ...error.details, destination: 'unknown', address, length }, cause: error },
-    );
-  }
-
-  #sliceError(
-    submission: Submission,
-    row: number,
-    length: number,
-    attempts: number,
-    outcome: Outcome,
-    cause: EngineError | undefined,
-    quiescent: boolean,
-  ): EngineError {
-    const address = submission.addressOf(row);
-    const bytesDone = submission.bytesOf(row);
-    const opcode = submission.opcodeOf(row) === Opcode.write ? 'WRITE' : 'READ';
-    const code = cause?.code ?? 'ERR_TE_INTERNAL';
-    const reason = cause === undefined ? OUTCOME_NAMES[outcome] : withoutCode(cause);
-    return new EngineError(
-      code,
-      `${opcode} of ${submission.columns.length[row]} bytes at 0x${address.toString(16)} of ` +
-        `"${submission.peer.name}" failed after ${bytesDone} bytes and ${attempts} ` +
-        `attempt${attempts === 1 ? '' : 's'}: ${reason}` +
-        (quiescent ? '' : `; up to ${length} bytes of the destination may still change`),
-      {
-        details: {
-          ...cause?.details,
-          peer: submission.peer.name,
-          address,
-          length: submission.columns.length[row],
-          bytesDone,
-          attempts,
-          destination: quiescent ? 'quiescent' : 'unknown',
-        },
-        cause,
-      },
-    );
-  }
-}
-
-function withoutCode(error: EngineError): string {
-  return error.message.startsWith(`${error.code}: `)
-    ? error.message.slice(error.code.length + 2)
-    : error.message;
 }

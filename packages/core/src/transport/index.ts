@@ -21,7 +21,8 @@ export type {
   SegmentDescriptor,
   SegmentDraft,
 } from '../segment/segment-descriptor.ts';
-export { Outcome, OUTCOME_NAMES } from './outcome.ts';
+export { Outcome, OUTCOME_NAMES, type Aftermath } from './outcome.ts';
+export { RailScheduler } from './rail-scheduler.ts';
 export { Opcode, Slice, type SliceRun } from './slice.ts';
 export type {
   CompletionSink,

@@ -31,3 +31,15 @@ export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 export const OUTCOME_NAMES = Object.fromEntries(
   Object.entries(Outcome).map(([name, code]) => [code, name]),
 ) as Readonly<Record<Outcome, keyof typeof Outcome>>;
+
+/** What is known about the destination of a slice that did not end well. */
+export interface Aftermath {
+  /**
+   * - `untouched`: no byte of the slice was applied, and none will be.
+   * - `quiescent`: some bytes may have been applied; none will be any more.
+   * - `unknown`: bytes may still be applied at any time.
+   */
+  readonly destination: 'untouched' | 'quiescent' | 'unknown';
+  /** Bytes from the start of the slice that are known to be applied; absent when not known. */
+  readonly appliedBytes?: number;
+}

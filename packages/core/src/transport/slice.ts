@@ -19,6 +19,8 @@ export class Slice {
   /** Address in the peer's segment: low and high 32 bits. */
   addressLow = 0;
   addressHigh = 0;
+  /** 0 for the first try. Transports with several paths may take another one for later tries. */
+  attempt = 0;
 }
 
 /**

@@ -6,7 +6,7 @@ import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDescriptor, SegmentDraft } from '../segment/segment-descriptor.ts';
 import type { HandshakeDocument } from '../wire/handshake-document.ts';
-import type { Outcome } from './outcome.ts';
+import type { Aftermath, Outcome } from './outcome.ts';
 import type { SliceRun } from './slice.ts';
 
 /** What a peer is to a transport: its document and where its ports are. */
@@ -26,16 +26,22 @@ export interface CompletionSink {
   /**
    * Ends the next `count` slices of `run`.
    *
-   * @param quiescent false when bytes of these slices may still arrive at the destination; the
-   * source is never read again in any case. Only meaningful for outcomes other than `ok`.
+   * @param aftermath what is known about the destination of these slices; only meaningful for
+   * outcomes other than `ok`. `true` stands for quiescent (the default), `false` for unknown. The
+   * source is never read again in any case.
    */
   complete(
     run: SliceRun,
     count: number,
     outcome: Outcome,
     error?: EngineError,
-    quiescent?: boolean,
+    aftermath?: boolean | Aftermath,
   ): void;
+  /**
+   * Bytes of a slice of `run` moved, although none ended. Only needed for slices that take long
+   * (more than a few MiB), so that they are not taken for stalled.
+   */
+  progress?(run: SliceRun): void;
   /** The route can take work again after a `post` that took less than it was offered. */
   ready(route: Route): void;
 }
