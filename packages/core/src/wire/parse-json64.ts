@@ -3,6 +3,7 @@ import {
   JSON_DEPTH_MAX,
   JSON_INTEGER_MAX,
   JSON_INTEGER_MIN,
+  newJsonObject,
   type Json64,
   type JsonObject,
 } from './json-value.ts';
@@ -125,7 +126,7 @@ class Parser {
     const code = this.#code();
     if (code !== OPEN_BRACE && code !== OPEN_BRACKET) return undefined;
     this.#at += 1;
-    return code === OPEN_BRACKET ? [] : (Object.create(null) as JsonObject);
+    return code === OPEN_BRACKET ? [] : newJsonObject();
   }
 
   #takeEnd(container: Container): boolean {

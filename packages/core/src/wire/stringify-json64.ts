@@ -1,5 +1,5 @@
 import { invalidArgument, type EngineError } from '../base/errors.ts';
-import { JSON_DEPTH_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN } from './json-value.ts';
+import { isPlainObject, JSON_DEPTH_MAX, JSON_INTEGER_MAX, JSON_INTEGER_MIN } from './json-value.ts';
 
 /**
  * Writes compact JSON as the C++ engines write it: keys in the order of their UTF-8 bytes,
@@ -64,10 +64,7 @@ class Writer {
   }
 
   #object(value: object): string {
-    const prototype: unknown = Object.getPrototypeOf(value);
-    if (prototype !== null && prototype !== Object.prototype) {
-      throw this.#refused(value, 'a plain object');
-    }
+    if (!isPlainObject(value)) throw this.#refused(value, 'a plain object');
     const members = value as Record<string, unknown>;
     let text = '{';
     for (const key of this.#sorted(Object.keys(members))) {
