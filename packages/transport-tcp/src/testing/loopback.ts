@@ -122,6 +122,7 @@ export class ScriptedPeer {
   readonly #server: Server;
   #waiting: ((socket: Socket) => void)[] = [];
   #accepted = 0;
+  #port = 0;
 
   private constructor(
     onSocket: (socket: Socket, index: number) => void,
@@ -147,11 +148,12 @@ export class ScriptedPeer {
     const peer = new ScriptedPeer(onSocket, new End(options, { ...overrides, sink }), sink);
     peer.#server.listen(0, '127.0.0.1');
     await once(peer.#server, 'listening');
+    peer.#port = (peer.#server.address() as AddressInfo).port;
     return peer;
   }
 
   get port(): number {
-    return (this.#server.address() as AddressInfo).port;
+    return this.#port;
   }
 
   route(tcpProtoVersion = 2): Route {
@@ -164,6 +166,11 @@ export class ScriptedPeer {
     this.#accepted += 1;
     if (known !== undefined) return known;
     return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Refuses further connections; those that are there live on. */
+  refuseMore(): void {
+    this.#server.close();
   }
 
   /** Ends the listener and what it accepted; afterwards connections are refused. */
