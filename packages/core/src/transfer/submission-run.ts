@@ -37,7 +37,8 @@ export class SubmissionRun implements SliceRun {
 
   /**
    * @param slicesMax offers at most this many slices
-   * @param creditBytes offers no slice that is longer than what is left of these
+   * @param creditBytes offers no slice that is longer than what is left of these, but for a first
+   * one towards a peer that has nothing in flight
    */
   begin(
     submission: Submission,
@@ -75,7 +76,7 @@ export class SubmissionRun implements SliceRun {
     if (this.#taken >= this.#slicesMax || this.#takenBytes >= RUN_BYTES_MAX) return this.#end();
     if (retry !== undefined) {
       if (this.#taken > 0) return this.#end();
-      if (retry.length > this.#creditBytes) return this.#endForCredit();
+      if (!this.#inCredit(retry.length)) return this.#endForCredit();
       this.#nextLength = retry.length;
       submission.describe(retry.row, retry.part, retry.length, into);
       into.attempt = retry.attempts - 1;
@@ -85,11 +86,16 @@ export class SubmissionRun implements SliceRun {
     const row = submission.cursorRow;
     const part = submission.cursorPart;
     const length = submission.sliceLengthAt(row, part);
-    if (length > this.#creditBytes - this.#takenBytes) return this.#endForCredit();
+    if (!this.#inCredit(length)) return this.#endForCredit();
     this.#nextLength = length;
     submission.describe(row, part, length, into);
     into.attempt = 0;
     return true;
+  }
+
+  #inCredit(length: number): boolean {
+    if (length <= this.#creditBytes - this.#takenBytes) return true;
+    return this.#takenBytes === 0 && (this.submission as Submission).peer.inFlightBytes === 0;
   }
 
   #end(): false {

@@ -88,7 +88,7 @@ function setUp(routes: ScriptedRoute[]) {
   machine.setRoutes(peer, routes);
   const submit = (
     lengths: number[],
-    init: { transport?: string; priority?: 0 | 1 | 2; at?: number } = {},
+    init: { transport?: string; priority?: 0 | 1 | 2; at?: number; stallMs?: number } = {},
   ) => {
     const offsets = new Float64Array(lengths.length);
     const addresses = new Float64Array(lengths.length);
@@ -117,6 +117,7 @@ function setUp(routes: ScriptedRoute[]) {
       onSettled: (done) => settled.push(done),
     });
     submission.prepareRows(0, lengths.length);
+    submission.stallMs = init.stallMs ?? Number.POSITIVE_INFINITY;
     machine.submit(submission, nowMs, nowMs + 5000);
     return { submission, settled };
   };
@@ -403,5 +404,206 @@ describe('TransferMachine', () => {
       0xfffe_ffff_ff00 + 2000,
       0xfffe_ffff_ff00 + 3000,
     ]);
+  });
+
+  it('reports exactly what is known about the destination of a row that failed', () => {
+    const route = new ScriptedRoute();
+    const { submit, pump, machine } = setUp([route]);
+    const { submission } = submit([4000, 500, 500]);
+    pump();
+    const { run, slices } = route.posts[0]!;
+    expect(slices.map(({ length }) => length)).toEqual([1000, 1000, 1000, 1000, 500, 500]);
+    machine.complete(run, 1, Outcome.ok);
+    machine.complete(run, 1, Outcome.timeout, lost(), {
+      destination: 'unknown',
+      appliedBytes: 100,
+    });
+    machine.complete(run, 1, Outcome.rejected, refused(), { destination: 'untouched' });
+    machine.complete(run, 1, Outcome.ok);
+    machine.complete(run, 1, Outcome.rejected, refused(), { destination: 'untouched' });
+    machine.complete(run, 1, Outcome.protocolError, lost(), {
+      destination: 'quiescent',
+      appliedBytes: 7,
+    });
+    pump();
+    expect(submission.failures?.get(0)?.destination).toEqual({
+      state: 'unknown',
+      appliedRanges: [
+        [0, 1100],
+        [3000, 1000],
+      ],
+      unknownRanges: [[1100, 900]],
+    });
+    expect(submission.failures?.get(0)?.error.message).toContain('[1100, 2000)');
+    expect(submission.failures?.get(1)?.destination.state).toBe('untouched');
+    expect(submission.failures?.get(2)?.destination).toEqual({
+      state: 'quiescent',
+      appliedRanges: [[0, 7]],
+      unknownRanges: [],
+    });
+  });
+
+  it('ends a submission of which nothing moves, and leaves one alone that moves slowly', () => {
+    const route = new ScriptedRoute();
+    const { submit, pump, machine } = setUp([route]);
+    const slow = submit([10, 10, 10], { stallMs: 500 });
+    const long = submit([10], { stallMs: 500 });
+    const stuck = submit([10], { stallMs: 500 });
+    pump();
+    for (let step = 1; step <= 12; step += 1) {
+      pump(100);
+      if (step % 4 === 0) machine.complete(route.posts[0]!.run, 1, Outcome.ok);
+      if (step % 4 === 0) machine.progress(route.posts[1]!.run);
+    }
+    expect(route.canceled).toEqual([route.posts[2]!.run]);
+    machine.complete(route.posts[2]!.run, 1, Outcome.canceled, undefined, {
+      destination: 'untouched',
+    });
+    pump();
+    expect(stuck.settled[0]?.firstError?.code).toBe('ERR_TE_STALLED');
+    expect(stuck.submission.states[0]).toBe(TaskState.timeout);
+    expect(slow.settled).toHaveLength(0);
+    expect(long.settled).toHaveLength(0);
+    machine.complete(route.posts[0]!.run, 1, Outcome.ok);
+    machine.complete(route.posts[1]!.run, 1, Outcome.ok);
+    pump();
+    expect(machine.nextDeadlineMs()).toBeUndefined();
+  });
+
+  it('moves to the next transport when the preferred one cannot be connected to', () => {
+    const first = new ScriptedRoute('first');
+    const second = new ScriptedRoute('second');
+    const { submit, pump, machine } = setUp([first, second]);
+    submit([10]);
+    pump();
+    machine.complete(first.posts[0]!.run, 1, Outcome.connectFailed, noConnection());
+    pump();
+    expect(second.posts).toHaveLength(1);
+    submit([20, 30]);
+    pump();
+    expect(second.posts).toHaveLength(2);
+    pump(10);
+    pump(10);
+    submit([40, 50]);
+    pump();
+    // Half open: one slice tries, the rest takes the healthy transport.
+    expect(first.posts[1]!.slices.map(({ length }) => length)).toEqual([40]);
+    expect(second.posts[2]!.slices.map(({ length }) => length)).toEqual([50]);
+    machine.complete(first.posts[1]!.run, 1, Outcome.ok);
+    submit([60, 70]);
+    pump();
+    expect(first.posts[2]!.slices).toHaveLength(2);
+  });
+
+  it('does not use a slower transport because the preferred one is full', () => {
+    const first = new ScriptedRoute('first');
+    const second = new ScriptedRoute('second');
+    first.room = 1;
+    const { submit, pump } = setUp([first, second]);
+    submit([10, 20]);
+    pump();
+    expect(first.posts).toHaveLength(1);
+    expect(second.posts).toHaveLength(0);
+  });
+
+  it('stops retrying a peer that has used up its budget', () => {
+    const route = new ScriptedRoute();
+    const { submit, pump, machine } = setUp([route]);
+    let refusals = 0;
+    for (let round = 0; round < 1100 && refusals === 0; round += 1) {
+      const { submission } = submit([10]);
+      pump();
+      while (!submission.settled) {
+        const post = route.posts.at(-1)!;
+        machine.complete(post.run, 1, Outcome.peerLost, lost());
+        pump();
+      }
+      if (submission.firstError?.message.includes('used up its retries') === true) refusals += 1;
+    }
+    expect(refusals).toBe(1);
+    expect(machine.counters.retries).toBe(512);
+  });
+
+  it('lets a low priority through after a while, although higher ones keep coming', () => {
+    const route = new ScriptedRoute();
+    route.room = 0;
+    const { submit, pump, machine } = setUp([route]);
+    submit([1], { priority: 2 });
+    const order: number[] = [];
+    for (let round = 0; round < 20; round += 1) {
+      submit([2], { priority: 0 });
+      submit([2], { priority: 0 });
+      route.room = 1;
+      machine.ready(route);
+      pump(5);
+      order.push(route.posts.at(-1)!.slices[0]!.length);
+    }
+    const served = order.indexOf(1);
+    expect(served).toBeGreaterThan(3);
+    expect(served).toBeLessThan(12);
+  });
+
+  it('bounds what is in flight towards a peer, but lets a single long slice through', () => {
+    let nowMs = 0;
+    const machine = new TransferMachine({
+      nowMs: () => nowMs,
+      wake: () => undefined,
+      attemptsMax: 3,
+      inFlightBytesMax: 2500,
+    });
+    const peer = new PeerQueue('peer');
+    const route = new ScriptedRoute();
+    machine.setRoutes(peer, [route]);
+    const submission = new Submission({
+      peer,
+      columns: {
+        count: 4,
+        opcode: Opcode.write,
+        store: new BufferStore(new ArrayBuffer(9000)),
+        localOffset: new Float64Array(4),
+        remoteAddress: new Float64Array(4),
+        length: Float64Array.of(5000, 1000, 1000, 1000),
+      },
+      sliceBytes: Number.POSITIVE_INFINITY,
+      priority: 1,
+      transportName: undefined,
+      states: new Uint8Array(4),
+      regions: [],
+      onSettled: () => undefined,
+    });
+    submission.prepareRows(0, 4);
+    machine.submit(submission, nowMs, 1000);
+    machine.pump((nowMs += 1));
+    const lengths = () => route.posts.map(({ slices }) => slices.map(({ length }) => length));
+    expect(lengths()).toEqual([[5000]]);
+    machine.complete(route.posts[0]!.run, 1, Outcome.ok);
+    machine.pump((nowMs += 1));
+    expect(lengths()).toEqual([[5000], [1000, 1000]]);
+    expect(peer.inFlightBytes).toBe(2000);
+    machine.complete(route.posts[1]!.run, 1, Outcome.ok);
+    machine.pump((nowMs += 1));
+    expect(lengths()).toEqual([[5000], [1000, 1000], [1000]]);
+  });
+
+  it('tells producers when there is room again', async () => {
+    const route = new ScriptedRoute();
+    const { submit, pump, machine, peer } = setUp([route]);
+    submit([600]);
+    submit([500]);
+    pump();
+    const seen: string[] = [];
+    const below = [
+      peer.whenBelow(1100).then(() => seen.push('at once')),
+      peer.whenBelow(500).then(() => seen.push('half')),
+      peer.whenBelow(0).then(() => seen.push('all')),
+    ];
+    await below[0];
+    machine.complete(route.posts[0]!.run, 1, Outcome.ok);
+    await below[1];
+    expect(seen).toEqual(['at once', 'half']);
+    machine.complete(route.posts[1]!.run, 1, Outcome.ok);
+    await below[2];
+    expect(peer.pendingBytes).toBe(0);
+    expect(peer.inFlightBytes).toBe(0);
   });
 });

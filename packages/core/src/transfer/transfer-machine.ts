@@ -339,7 +339,8 @@ export class TransferMachine implements CompletionSink {
     if (route === undefined) return false;
     const run = this.#spareRuns.pop() ?? new SubmissionRun();
     const slicesMax = route.health.state === 'open' ? Number.POSITIVE_INFINITY : 1;
-    run.begin(submission, route, retry, slicesMax, this.#credit(peer));
+    const { inFlightBytesMax = Number.POSITIVE_INFINITY } = this.#deps;
+    run.begin(submission, route, retry, slicesMax, inFlightBytesMax - peer.inFlightBytes);
     const taken = route.route.post(run);
     invariant(taken === run.left, 'a route returns how many slices it took');
     if (!run.exhausted) route.full = true;
@@ -367,14 +368,6 @@ export class TransferMachine implements CompletionSink {
     return true;
   }
 
-  /** Bytes that may be posted to a peer now. A single slice always may, however long it is. */
-  #credit(peer: PeerQueue): number {
-    const { inFlightBytesMax = Number.POSITIVE_INFINITY } = this.#deps;
-    return peer.inFlightBytes === 0
-      ? Number.POSITIVE_INFINITY
-      : inFlightBytesMax - peer.inFlightBytes;
-  }
-
   /**
    * The first transport that is well. One that is full is waited for: the next one is slower, and
    * is for when this one is ill.
@@ -388,7 +381,7 @@ export class TransferMachine implements CompletionSink {
     for (const state of peer.routes) {
       const { transportName } = submission;
       if (transportName !== undefined && state.route.transport.name !== transportName) continue;
-      if (state.health.state === 'paused') continue;
+      if (state.health.state !== 'open' && !state.open) continue;
       if (retry?.avoid !== state) return state.open ? state : fallback;
       if (state.open) fallback = state;
     }
