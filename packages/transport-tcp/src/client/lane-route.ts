@@ -1,13 +1,12 @@
 import {
+  Outcome,
   Slice,
   type EngineError,
-  type Outcome,
   type Peer,
   type Route,
   type SliceRun,
   type Transport,
 } from '@transfer-engine/core/transport';
-import { Outcome as Outcomes } from '@transfer-engine/core/transport';
 import type { Fault } from '../session/fault.ts';
 import { Lane, type LaneOwner } from './lane.ts';
 import type { RouteDeps } from './route-deps.ts';
@@ -44,7 +43,7 @@ export class LaneRoute implements Route, LaneOwner {
   post(run: SliceRun): number {
     const slice = this.#slice;
     if (this.#closed || !run.peek(slice)) return 0;
-    const lane = this.#laneFor(run, slice.length);
+    const lane = this.#laneFor(run);
     let count = 0;
     let more = true;
     while (more && lane?.fits(slice.length) === true) {
@@ -97,7 +96,7 @@ export class LaneRoute implements Route, LaneOwner {
     const index = this.#lanes.indexOf(lane);
     if (index >= 0) this.#lanes.splice(index, 1);
     this.#retired.add(lane);
-    if (fault.outcome === Outcomes.connectFailed) {
+    if (fault.outcome === Outcome.connectFailed) {
       this.#noNewLaneUntilMs = this.#deps.clock.nowMs() + SIBLING_COOLDOWN_MS;
     }
   }
@@ -111,8 +110,8 @@ export class LaneRoute implements Route, LaneOwner {
     return this.#lanes.some((other) => other !== lane && other.connected);
   }
 
-  /** The lane that should take a slice of `length` bytes, which may have no room for it. */
-  #laneFor(run: SliceRun, length: number): Lane | undefined {
+  /** The lane that should take the next slices; it may have no room for them. */
+  #laneFor(run: SliceRun): Lane | undefined {
     const before = this.#partial.size === 0 ? undefined : this.#partial.get(run);
     if (before?.owns(run) === true) return this.#retired.has(before) ? undefined : before;
     let best: Lane | undefined;

@@ -68,7 +68,7 @@ describe('lane towards a v2 peer', () => {
     ]);
     peer.route().post(posted);
     const socket = await peer.accepted();
-    let sent = Buffer.alloc(0);
+    let sent: Buffer = Buffer.alloc(0);
     collect(socket, (bytes) => (sent = bytes));
     await eventually(() => sent.length >= 24 * 3 + 3100);
     expect(sent.subarray(0, 24).toString('hex')).toBe(

@@ -73,7 +73,8 @@ describe('route towards a v1 peer', () => {
     const peer = await start((socket) => {
       socket.once('data', (bytes: Buffer) => {
         heads.push(bytes.subarray(0, 24).toString('hex'));
-        socket.end(bytes[16] === 0 ? Buffer.alloc(3) : undefined);
+        if (bytes[16] === 0) socket.write(Buffer.alloc(3));
+        socket.end();
       });
     });
     const posted = new TestRun([write(Buffer.alloc(3), 1), read(Buffer.alloc(3), 2)]);

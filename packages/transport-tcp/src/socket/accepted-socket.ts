@@ -1,4 +1,4 @@
-import { Socket, type SocketConstructorOpts } from 'node:net';
+import { Socket } from 'node:net';
 import { directFeed, type ByteConsumer } from './byte-feed.ts';
 
 /** The parts of an accepted socket that Node keeps to itself; all of them may be missing. */
@@ -29,7 +29,7 @@ export function rewrapAccepted(accepted: Socket, consumer: ByteConsumer): Socket
     readable: true,
     writable: true,
   };
-  const socket = new Socket(options as SocketConstructorOpts);
+  const socket = new Socket(options);
   const inner = socket as unknown as SocketInternals;
   inner.server = shell.server;
   inner._server = shell._server;
