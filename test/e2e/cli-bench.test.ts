@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { runTe, startTarget } from './cli-process.ts';
+import { runTe, startTarget, Te } from './cli-process.ts';
 
 const MEMBERS = [
   'event',
@@ -79,5 +79,19 @@ describe('te bench', () => {
     const run = await runTe(['bench', '--target=127.0.0.1:1', '--no-ceiling', '--json']);
     expect(run.code).toBe(2);
     expect(run.events).toMatchObject([{ event: 'error' }]);
+  });
+});
+
+describe('te bench that is ended', () => {
+  it.each([
+    ['SIGTERM', { code: 143, signal: null }],
+    ['SIGKILL', { code: null, signal: 'SIGKILL' }],
+  ] as const)('by %s leaves no process behind', async (signal, exit) => {
+    await using te = new Te(['bench', '--loopback', '--duration=60', '--json']);
+    expect((await te.next()).event).toBe('opened');
+    te.child.kill(signal);
+    // The standard error of the children is that of the parent: it closes when all are gone.
+    expect(await te.exited).toEqual(exit);
+    expect(te.stderr).toBe('');
   });
 });

@@ -60,16 +60,14 @@ describe.each([p2p, http])('target and initiator in $title mode', (mode) => {
   it('say exactly what they should, and the bytes are there', async () => {
     await using target = await startIn(mode, ['--size=64K', '--buffers=2', '--seed=9']);
     const { ready, segment } = target;
-    expect(Object.keys(ready)).toEqual(
-      expect.arrayContaining([
-        'event',
-        'segment',
-        'rpc_port',
-        'tcp_data_port',
-        'tcp_proto_version',
-        'buffers',
-      ]),
-    );
+    expect(Object.keys(ready)).toEqual([
+      'event',
+      'segment',
+      'rpc_port',
+      'tcp_data_port',
+      'tcp_proto_version',
+      'buffers',
+    ]);
     expect(ready).toMatchObject({ event: 'ready', tcp_proto_version: 2 });
     expect(ready['buffers']).toEqual([
       { index: 0, addr: expect.stringMatching(/^\d+$/) as string, length: 65_536 },
@@ -242,4 +240,23 @@ it('ends with 2 for a buffer that the segment does not have', async () => {
   expect(run.code).toBe(2);
   expect(run.events.at(-1)).toMatchObject({ error: { code: 'ERR_TE_INVALID_ARGUMENT' } });
   expect((await initiate(p2p, segment, ['--op=notify,probe,info'])).code).toBe(0);
+});
+
+it('settles with a typed error when the target dies in the middle', async () => {
+  await using target = await startIn(p2p, ['--size=256M']);
+  await using bench = new Te([
+    'bench',
+    '--target',
+    target.segment,
+    '--no-ceiling',
+    '--duration=60',
+    '--json',
+  ]);
+  expect((await bench.next()).event).toBe('opened');
+  target.child.kill('SIGKILL');
+  expect(await bench.next()).toMatchObject({
+    event: 'error',
+    error: { code: expect.stringMatching(/^ERR_TE_(PEER_LOST|CONNECT_FAILED)$/) as string },
+  });
+  expect(await bench.exited).toEqual({ code: 1, signal: null });
 });

@@ -62,6 +62,7 @@ describe('command lines that are refused end with 2 before anything happens', ()
     [['bench', '--loopback', '--target=a'], '--loopback and --target'],
     [['bench', '--loopback', '--metadata=http://127.0.0.1:1/m'], 'option --metadata is'],
     [['bench', '--loopback', '--block=1G', '--batch=1000'], '--block times --batch'],
+    [['bench', '--loopback', '--block=1', '--batch=1000', '--depth=1001'], '--batch times --depth'],
     [['metadata', 'get', '--metadata=http://127.0.0.1:1/m'], 'argument KEY'],
     [['metadata', 'put', '--metadata=http://127.0.0.1:1/m', 'key'], 'argument VALUE'],
     [['metadata', 'get', '--metadata=P2PHANDSHAKE', 'key'], 'peer-to-peer mode has none'],

@@ -64,7 +64,7 @@ export function checkEngineSettings(settings: {
 }): void {
   if (settings.metadata !== P2P && settings.name === undefined) {
     throw usageFailure(
-      `option --name is missing; accepted: any name, which peers find in ${settings.metadata}`,
+      'option --name is missing; accepted: any name, under which peers find the segment in the store',
     );
   }
 }
@@ -117,7 +117,6 @@ export function engineFacts(engine: Engine) {
   const { localSegment, address } = engine;
   return {
     segment: engine.segmentName,
-    host: address.host,
     rpc_port: address.rpcPort,
     tcp_data_port: localSegment.tcpDataPort,
     tcp_proto_version: localSegment.tcpProtoVersion,

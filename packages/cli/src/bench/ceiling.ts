@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TeProcess } from '../child-process.ts';
 import { numberOf } from '../child-process.ts';
-import { BlockServer } from './block-server.ts';
-import { BlockReceiver } from './block-stream.ts';
+import { ReadAsker, WriteAsker } from './bare-ends.ts';
+import { SocketServer } from './socket-server.ts';
 import { IN_FLIGHT_MAX, type Workload } from './workload.ts';
 
 const ANSWER_MS = 10_000;
@@ -41,7 +41,7 @@ export async function measureCeiling(
 }
 
 interface Stream {
-  /** Payload so far; differences are exact to a window. */
+  /** Payload of the requests that were answered so far. */
   bytes(): number;
   close(): void;
 }
@@ -54,23 +54,28 @@ async function openStream(
   ways: number,
 ): Promise<Stream> {
   const { block, lanes = 1 } = workload;
+  const blocks = { memory, blockBytes: block };
   const inFlight = Math.ceil((workload.batch * workload.depth) / ways);
   const bounded = Math.min(inFlight, Math.max(2, Math.floor(IN_FLIGHT_MAX / block)));
   const connections = Math.min(lanes, bounded);
   const window = Math.ceil(bounded / connections);
   if (way === 'write') {
-    const server = new BlockServer(memory, block);
+    const askers: WriteAsker[] = [];
+    const server = new SocketServer((socket) => {
+      askers.push(new WriteAsker(socket, blocks, window));
+    });
     const port = await server.listen();
-    await peer.ask(`receive ${port} ${window} ${connections}`, 'receiving', ANSWER_MS);
-    return { bytes: () => server.credits * block, close: () => server.close() };
+    await peer.ask(`write ${port} ${connections}`, 'ready-to-write', ANSWER_MS);
+    return { bytes: () => bytesOf(askers, block), close: () => server.close() };
   }
-  const port = numberOf(await peer.ask('serve', 'serving', ANSWER_MS), 'port');
-  const receivers = Array.from(
-    { length: connections },
-    () => new BlockReceiver(port, memory, block, window),
-  );
+  const port = numberOf(await peer.ask('read', 'ready-to-read', ANSWER_MS), 'port');
+  const askers = Array.from({ length: connections }, () => new ReadAsker(port, blocks, window));
   return {
-    bytes: () => receivers.reduce((sum, one) => sum + one.bytes, 0),
-    close: () => receivers.forEach((one) => one.close()),
+    bytes: () => bytesOf(askers, block),
+    close: () => askers.forEach((one) => one.close()),
   };
+}
+
+function bytesOf(askers: readonly { readonly completed: number }[], block: number): number {
+  return askers.reduce((sum, one) => sum + one.completed * block, 0);
 }

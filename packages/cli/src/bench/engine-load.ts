@@ -24,6 +24,7 @@ export interface LoadResult {
 export class EngineLoad {
   readonly #engine: Engine;
   readonly #workload: Workload;
+  readonly #options: { readonly timeoutMs: number };
   /** One list of requests for each batch in flight. */
   readonly #slots: readonly (readonly BatchRequest[])[];
 
@@ -33,8 +34,10 @@ export class EngineLoad {
     local: MemoryRegion,
     remoteAddress: bigint,
     workload: Workload,
+    timeoutMs: number,
   ) {
     this.#engine = engine;
+    this.#options = { timeoutMs };
     this.#workload = workload;
     const { op, block, batch, depth } = workload;
     this.#slots = Array.from({ length: depth }, (_, slot) =>
@@ -95,7 +98,7 @@ export class EngineLoad {
   ): Promise<void> {
     const started = performance.now();
     const batch = this.#engine.createBatch(requests.length);
-    batch.submit(requests);
+    batch.submit(requests, this.#options);
     const { state, error, transport } = await batch.settled;
     batch.free();
     if (state !== TaskState.completed) {

@@ -28,10 +28,18 @@ const OPTIONS = {
     fallback: 3,
     help: 'time of measuring the engine',
   }),
+  timeout: integer({
+    min: 1,
+    max: 86_400_000,
+    fallback: 30_000,
+    help: 'bound of each batch, in milliseconds',
+  }),
   noCeiling: flag('do not measure the bare node:net program'),
 } as const;
 type Values = OptionValues<typeof OPTIONS>;
 
+/** Each request in flight is an object that is made once. */
+const REQUESTS_MAX = 1_000_000;
 const ROUNDS = 2;
 const WARM_UP_MS = 200;
 const CHILD_MS = 30_000;
@@ -54,6 +62,12 @@ function check(values: Values): void {
   }
   if (loopback && metadata !== P2P) {
     throw usageFailure(`option --metadata is "${metadata}"; accepted with --loopback: ${P2P}`);
+  }
+  const requests = values.batch * values.depth;
+  if (requests > REQUESTS_MAX) {
+    throw usageFailure(
+      `--batch times --depth is ${requests} requests in flight; accepted: up to ${REQUESTS_MAX}`,
+    );
   }
   const size = footprint(values);
   if (size > constants.MAX_LENGTH) {
@@ -113,7 +127,11 @@ async function prepare(values: Values, context: CommandContext): Promise<Setting
   const segment = await openTarget(engine, values, target);
   const remote = largestBuffer(segment, size);
   await ceilingPeer?.next('ready', CHILD_MS);
-  const load = new EngineLoad(engine, segment, local, remote.address, values);
+  context.output.event(
+    { event: 'opened', name: segment.name, protocol: segment.protocols.join(',') },
+    `measuring ${values.op} on ${segment.name}`,
+  );
+  const load = new EngineLoad(engine, segment, local, remote.address, values, values.timeout);
   return { load, memory, target, ceilingPeer };
 }
 

@@ -1,14 +1,14 @@
 import { constants } from 'node:buffer';
-import { BlockServer } from '../bench/block-server.ts';
-import { BlockReceiver } from '../bench/block-stream.ts';
+import { serveReads, WriteServer } from '../bench/bare-ends.ts';
+import { SocketServer } from '../bench/socket-server.ts';
 import { defineCommand } from '../command.ts';
 import { ExitCode } from '../failures.ts';
 import { bytes } from '../options.ts';
 import { linesOf } from '../stdin-lines.ts';
 
 /**
- * The other process of the bench's bare comparison. Lines: `receive PORT WINDOW CONNECTIONS`,
- * `serve`, `stop`.
+ * The other process of the bench's bare comparison. Lines: `write PORT CONNECTIONS` dials
+ * and takes what is written, `read` listens and gives what is read, `stop` ends both.
  */
 export const ceilingPeer = defineCommand({
   name: 'ceiling-peer',
@@ -19,24 +19,22 @@ export const ceilingPeer = defineCommand({
     size: bytes({ min: 1, max: constants.MAX_LENGTH, fallback: 1, help: 'bytes of memory' }),
   },
   async run({ block, size }, { output, stdin, shutdown }) {
-    const memory = Buffer.alloc(size, 1);
+    const blocks = { memory: Buffer.alloc(size, 1), blockBytes: block };
     const open: { close(): void }[] = [];
     const stop = () => open.splice(0).forEach((one) => one.close());
     shutdown.add(stop);
     output.event({ event: 'ready' });
     for await (const line of linesOf(stdin)) {
-      const [command, port = 0, window = 0, connections = 0] = (line ?? '')
-        .split(' ')
-        .map((word, index) => (index === 0 ? word : Number(word)));
-      if (command === 'receive') {
+      const [command, port, connections] = (line ?? '').split(' ');
+      if (command === 'write') {
         for (let i = 0; i < Number(connections); i += 1) {
-          open.push(new BlockReceiver(Number(port), memory, block, Number(window)));
+          open.push(new WriteServer(Number(port), blocks));
         }
-        output.event({ event: 'receiving' });
-      } else if (command === 'serve') {
-        const server = new BlockServer(memory, block);
+        output.event({ event: 'ready-to-write' });
+      } else if (command === 'read') {
+        const server = new SocketServer((socket) => serveReads(socket, blocks));
         open.push(server);
-        output.event({ event: 'serving', port: await server.listen() });
+        output.event({ event: 'ready-to-read', port: await server.listen() });
       } else if (command === 'stop') {
         stop();
         output.event({ event: 'stopped' });

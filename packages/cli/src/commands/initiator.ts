@@ -86,7 +86,10 @@ async function run(values: Values, context: CommandContext): Promise<number> {
   const { output } = context;
   const engine = await startEngine(values, context);
   const facts = engineFacts(engine);
-  output.event({ event: 'up', ...facts }, `segment ${facts.segment} is up`);
+  output.event(
+    { event: 'up', ...facts, host: engine.address.host },
+    `segment ${facts.segment} is up`,
+  );
   const segment = await setUp(() =>
     engine.openSegment(values.target, { timeoutMs: values.timeout }),
   );
