@@ -1,6 +1,6 @@
 import type { EngineError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
-import { Outcome, OUTCOME_NAMES } from '../transport/outcome.ts';
+import { Outcome, OUTCOME_NAMES, type Aftermath } from '../transport/outcome.ts';
 import type { Slice, SliceRun } from '../transport/slice.ts';
 import type {
   CompletionSink,
@@ -55,15 +55,20 @@ export class CheckedSink implements CompletionSink {
     count: number,
     outcome: Outcome,
     error?: EngineError,
-    quiescent?: boolean,
+    aftermath?: boolean | Aftermath,
   ): void {
     const told = `complete(${count}, ${OUTCOME_NAMES[outcome] ?? String(outcome)})`;
     this.#check(this.#posting.length === 0, `${told} was called inside post`);
     this.#check(OUTCOME_NAMES[outcome] !== undefined, `${told}: there is no such outcome`);
     this.#check(Number.isInteger(count) && count >= 1, `${told}: count is a number from 1 on`);
     this.#check(
-      outcome !== Outcome.ok || (error === undefined && quiescent !== false),
+      outcome !== Outcome.ok || (error === undefined && !mayChange(aftermath)),
       `${told}: what went well has no error, and its destination does not change any more`,
+    );
+    const safe = outcome === Outcome.rejected || outcome === Outcome.replay;
+    this.#check(
+      !safe || !mayChange(aftermath),
+      `${told}: the destination of such a slice does not change any more`,
     );
     if (!(run instanceof CheckedRun)) {
       this.violation(`${told}: the run was never posted through this sink`);
@@ -79,7 +84,15 @@ export class CheckedSink implements CompletionSink {
     run.route.owned -= settled;
     this.#owned -= settled;
     if (run.owned === 0) this.#runs.delete(run.inner);
-    if (settled > 0) this.#inner.complete(run.inner, settled, outcome, error, quiescent);
+    if (settled > 0) this.#inner.complete(run.inner, settled, outcome, error, aftermath);
+  }
+
+  progress(run: SliceRun): void {
+    if (!(run instanceof CheckedRun) || run.owned === 0) {
+      this.violation('progress was called for a run of which nothing is owned');
+      return;
+    }
+    this.#inner.progress?.(run.inner);
   }
 
   ready(route: Route): void {
@@ -242,6 +255,11 @@ export function checkedTransport(
       return replaceMember(transport, 'reach', reach);
     },
   };
+}
+
+function mayChange(aftermath: boolean | Aftermath | undefined): boolean {
+  if (typeof aftermath === 'object') return aftermath.destination === 'unknown';
+  return aftermath === false;
 }
 
 /** The same object with another value for one member; the rest keeps its `this`. */

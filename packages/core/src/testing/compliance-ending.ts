@@ -38,6 +38,9 @@ class MemoryWatch {
   readonly #memory: TargetMemory;
   /** The destination as it was at the outcome of each slice. */
   readonly #atOutcome: Buffer[] = [];
+  /** Source and destination as they were before. */
+  readonly #source: Buffer;
+  readonly #before: Buffer;
   readonly stop: () => void;
 
   constructor(
@@ -52,6 +55,8 @@ class MemoryWatch {
     this.#opcode = opcode;
     this.#local = local;
     this.#memory = memory;
+    this.#source = Buffer.from(opcode === Opcode.read ? memory.bytes : local);
+    this.#before = Buffer.from(opcode === Opcode.read ? local : memory.bytes);
     this.stop = bench.sink.onChange(() => this.#poison());
   }
 
@@ -60,8 +65,8 @@ class MemoryWatch {
     for (let part = this.#atOutcome.length; part < ended; part += 1) {
       const near = this.#local.subarray(part * PART, (part + 1) * PART);
       const far = this.#memory.bytes.subarray(part * PART, (part + 1) * PART);
-      near.fill(POISON);
       this.#atOutcome.push(Buffer.from(this.#opcode === Opcode.read ? near : far));
+      near.fill(POISON);
     }
   }
 
@@ -69,11 +74,25 @@ class MemoryWatch {
   check(): void {
     const records = this.#bench.sink.of(this.#run);
     const durable = this.#opcode === Opcode.read;
-    records.forEach(({ quiescent, outcome }, part) => {
+    records.forEach(({ aftermath, outcome }, part) => {
       const [from, to] = [part * PART, (part + 1) * PART] as const;
+      const then = this.#atOutcome[part] as Buffer;
+      if (aftermath.destination === 'untouched') {
+        expectBytes(
+          then,
+          this.#before.subarray(from, to),
+          `destination of untouched slice ${part}`,
+        );
+      }
+      const applied = outcome === Outcome.ok ? 0 : (aftermath.appliedBytes ?? 0);
+      expectBytes(
+        then.subarray(0, applied),
+        this.#source.subarray(from, from + applied),
+        `what slice ${part} is said to have applied`,
+      );
       if (durable) {
         const near = this.#local.subarray(from, to);
-        expectBytes(near, this.#atOutcome[part] as Buffer, `local memory of read ${part}`);
+        expectBytes(near, Buffer.alloc(PART, POISON), `local memory of read ${part}`);
         return;
       }
       const far = this.#memory.bytes.subarray(from, to);
@@ -82,7 +101,7 @@ class MemoryWatch {
         `the source of write ${part} was read after its outcome`,
       );
       // A write that was only sent may still arrive; one that is not quiescent as well.
-      if (!quiescent || (outcome === Outcome.ok && !this.#applied)) return;
+      if (aftermath.destination === 'unknown' || (outcome === Outcome.ok && !this.#applied)) return;
       expectBytes(far, this.#atOutcome[part] as Buffer, `remote memory of write ${part}`);
     });
   }
@@ -144,10 +163,11 @@ const cancelCases: readonly TransportCase[] = [Opcode.read, Opcode.write].flatMa
 
 /** The peer serves nothing, so what is being served does not end by itself. */
 async function cancelsStalled(bench: ComplianceBench, opcode: Opcode): Promise<void> {
-  const { run, watch, route, memory } = await begin(bench, opcode);
+  const { run, watch, route } = await begin(bench, opcode);
+  const other = await bench.register(1);
   // A connection that works, so that the stall meets slices on their way.
   const probe = bench.local(1, 22);
-  await bench.moveAll(route, [{ opcode: Opcode.write, local: probe, address: memory.at(0) }]);
+  await bench.moveAll(route, [{ opcode: Opcode.write, local: probe, address: other.at(0) }]);
   const resume = bench.pair.stallTarget?.(bench.target);
   assert.ok(resume !== undefined, 'a fixture that can stall has stallTarget');
   try {
@@ -163,7 +183,7 @@ async function cancelsStalled(bench: ComplianceBench, opcode: Opcode): Promise<v
   await bench.quiet();
   watch.stop();
   watch.check();
-  await bench.moveAll(route, [{ opcode: Opcode.write, local: probe, address: memory.at(0) }]);
+  await bench.moveAll(route, [{ opcode: Opcode.write, local: probe, address: other.at(0) }]);
 }
 
 /** Clauses 3, 5, 6: how things end, and that nothing happens afterwards. */

@@ -161,7 +161,11 @@ async function refuses(
   await bench.drive([route, ownRun], [route, others]);
   const codes = bench.sink.codesOf(ownRun);
   bench.expectOnly(codes.slice(2, 3), [Outcome.rejected], 'the refused slice');
-  assert.notEqual(bench.sink.of(ownRun)[2]?.quiescent, false, 'a refused slice is quiescent');
+  assert.notEqual(
+    bench.sink.of(ownRun)[2]?.aftermath.destination,
+    'unknown',
+    'the destination of a refused slice does not change',
+  );
   bench.expectOnly(
     codes.filter((_, index) => index !== 2),
     [Outcome.ok, Outcome.replay],

@@ -2,7 +2,7 @@ import { EngineError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDraft } from '../segment/segment-descriptor.ts';
-import { Outcome } from '../transport/outcome.ts';
+import { Outcome, type Aftermath } from '../transport/outcome.ts';
 import { Slice, type SliceRun } from '../transport/slice.ts';
 import type {
   Peer,
@@ -20,6 +20,8 @@ const TURN_BYTES = 4 * 1024 * 1024;
 const TURN_SLICES = 16_384;
 /** A refusal makes an error with its stack, which takes as long as this many slices. */
 const REJECTION_COST = 64;
+
+const UNTOUCHED: Aftermath = { destination: 'untouched' };
 
 export interface MemoryTransportOptions {
   /** Name in documents and options. Default "memory". */
@@ -335,8 +337,11 @@ class MemoryRoute implements Route {
     if (run === undefined || count === 0) return;
     this.#run = undefined;
     this.#count = 0;
-    if (this.#error === undefined) host.sink.complete(run, count, this.#outcome);
-    else host.sink.complete(run, count, this.#outcome, this.#error);
+    const outcome = this.#outcome;
+    if (outcome === Outcome.ok) host.sink.complete(run, count, outcome);
+    // A copy that failed may have moved a part; everything else ended before its copy began.
+    else if (outcome === Outcome.localFault) host.sink.complete(run, count, outcome, this.#error);
+    else host.sink.complete(run, count, outcome, this.#error, UNTOUCHED);
   }
 
   #refused(length: number, isWrite: boolean): EngineError {

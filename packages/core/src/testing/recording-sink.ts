@@ -1,5 +1,5 @@
 import type { EngineError } from '../base/errors.ts';
-import type { Outcome } from '../transport/outcome.ts';
+import type { Aftermath, Outcome } from '../transport/outcome.ts';
 import type { SliceRun } from '../transport/slice.ts';
 import type { CompletionSink, Route } from '../transport/transport.ts';
 
@@ -7,13 +7,15 @@ import type { CompletionSink, Route } from '../transport/transport.ts';
 export interface RecordedOutcome {
   readonly outcome: Outcome;
   readonly error: EngineError | undefined;
-  readonly quiescent: boolean;
+  /** What is known about the destination; `quiescent` when the transport did not say. */
+  readonly aftermath: Aftermath;
 }
 
 /** A sink that remembers everything, slice by slice. For tests; it grows without bound. */
 export class RecordingSink implements CompletionSink {
   readonly #outcomes = new Map<SliceRun, RecordedOutcome[]>();
   readonly #listeners = new Set<() => void>();
+  readonly #progressed = new Map<SliceRun, number>();
   #calls = 0;
   #total = 0;
   readonly #readyRoutes: Route[] = [];
@@ -58,7 +60,7 @@ export class RecordingSink implements CompletionSink {
           if (!condition()) return;
         } catch (error) {
           stop();
-          reject(error as Error);
+          reject(error);
           return;
         }
         stop();
@@ -77,14 +79,25 @@ export class RecordingSink implements CompletionSink {
     count: number,
     outcome: Outcome,
     error?: EngineError,
-    quiescent = true,
+    aftermath: boolean | Aftermath = true,
   ): void {
     this.#calls += 1;
     this.#total += count;
     let records = this.#outcomes.get(run);
     if (records === undefined) this.#outcomes.set(run, (records = []));
-    for (let i = 0; i < count; i += 1) records.push({ outcome, error, quiescent });
+    const record: RecordedOutcome = { outcome, error, aftermath: spellOut(aftermath) };
+    for (let i = 0; i < count; i += 1) records.push(record);
     this.#changed();
+  }
+
+  progress(run: SliceRun): void {
+    this.#progressed.set(run, this.progressOf(run) + 1);
+    this.#changed();
+  }
+
+  /** How often a run was said to move although none of its slices ended. */
+  progressOf(run: SliceRun): number {
+    return this.#progressed.get(run) ?? 0;
   }
 
   ready(route: Route): void {
@@ -95,4 +108,9 @@ export class RecordingSink implements CompletionSink {
   #changed(): void {
     for (const listener of [...this.#listeners]) listener();
   }
+}
+
+function spellOut(aftermath: boolean | Aftermath): Aftermath {
+  if (typeof aftermath === 'object') return aftermath;
+  return { destination: aftermath ? 'quiescent' : 'unknown' };
 }

@@ -3,7 +3,7 @@ import { EngineError } from '../base/errors.ts';
 import { joinWords } from '../base/u64.ts';
 import type { ByteStore } from '../memory/byte-store.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
-import { Outcome } from '../transport/outcome.ts';
+import { Outcome, type Aftermath } from '../transport/outcome.ts';
 import { Opcode, type Slice, type SliceRun } from '../transport/slice.ts';
 import { copyBytes } from './copy-bytes.ts';
 import type { SimMember, SimNetwork } from './sim-network.ts';
@@ -34,7 +34,7 @@ export interface SimEnding {
   readonly item: SimItem;
   readonly outcome: Outcome;
   readonly error?: EngineError;
-  readonly quiescent?: boolean;
+  readonly aftermath?: Aftermath;
 }
 
 /** What a lane needs of its route. */
@@ -45,6 +45,8 @@ export interface SimLaneOwner {
   /** Passes endings on, in their order. */
   report(endings: readonly SimEnding[]): void;
 }
+
+const UNTOUCHED: Aftermath = { destination: 'untouched' };
 
 type Plan = 'ok' | 'rejected' | 'local-fault' | 'loss' | 'answer-loss' | 'protocol-error';
 
@@ -144,10 +146,10 @@ export class SimLane {
   close(): void {
     const endings = this.#takeDone();
     const served = this.#service?.item;
-    const quiescent = this.#endService();
+    const aftermath = this.#endService();
     for (const item of this.#items) {
-      const own = item === served ? quiescent : true;
-      endings.push({ item, outcome: Outcome.canceled, quiescent: own });
+      const own = item === served ? aftermath : UNTOUCHED;
+      endings.push({ item, outcome: Outcome.canceled, aftermath: own });
     }
     this.#items = [];
     this.#stop();
@@ -239,8 +241,8 @@ export class SimLane {
       ...this.#takeDone(),
       ...items.map((item) =>
         item.canceled
-          ? { item, outcome: Outcome.canceled }
-          : { item, outcome: Outcome.connectFailed, error },
+          ? { item, outcome: Outcome.canceled, aftermath: UNTOUCHED }
+          : { item, outcome: Outcome.connectFailed, error, aftermath: UNTOUCHED },
       ),
     ]);
     this.#kick();
@@ -310,11 +312,13 @@ export class SimLane {
       ? {
           item,
           outcome: Outcome.rejected,
+          aftermath: UNTOUCHED,
           error: new EngineError('ERR_TE_ADDRESS_REJECTED', `${peerName} refused to ${what}`),
         }
       : {
           item,
           outcome: Outcome.localFault,
+          aftermath: UNTOUCHED,
           error: new EngineError('ERR_TE_MEMORY', `a simulated fault of ours: could not ${what}`),
         };
     const rest =
@@ -400,7 +404,7 @@ export class SimLane {
     this.#network.note('give-up', this.#id, code, service?.moved ?? -1);
     if (service !== undefined) {
       const { item, moved } = service;
-      const quiescent = this.#endService(surelyQuiescent);
+      const aftermath = this.#endService(surelyQuiescent);
       this.#items.shift();
       const error = new EngineError(
         code,
@@ -409,8 +413,8 @@ export class SimLane {
       );
       endings.push(
         outcome === Outcome.canceled
-          ? { item, outcome, quiescent }
-          : { item, outcome, error, quiescent },
+          ? { item, outcome, aftermath }
+          : { item, outcome, error, aftermath },
       );
     }
     this.#clearSteps();
@@ -429,21 +433,27 @@ export class SimLane {
     return items.map((item) => ({
       item,
       outcome: item.canceled ? Outcome.canceled : Outcome.replay,
+      aftermath: UNTOUCHED,
     }));
   }
 
   /**
    * Ends the service in the middle. Bytes of a write may be on their way: they are taken from the
-   * source now, and land later. Returns whether the destination is quiet.
+   * source now, and land later. Returns what is known about the destination.
    */
-  #endService(surelyQuiescent = false): boolean {
+  #endService(surelyQuiescent = false): Aftermath {
     const service = this.#service;
     this.#service = undefined;
-    if (service === undefined || surelyQuiescent) return true;
+    if (service === undefined) return UNTOUCHED;
     const { item, target, region, moved } = service;
-    if (region === undefined || !item.isWrite || moved === item.length) return true;
-    if (service.plan === 'rejected' || service.plan === 'local-fault') return true;
-    if (!this.#network.chance(this.#network.faults.lateBytes)) return true;
+    // Sometimes the wire tells how far it came, and sometimes it does not.
+    const told = this.#network.chance(0.5) ? { appliedBytes: moved } : {};
+    const quiescent: Aftermath = moved === 0 ? UNTOUCHED : { destination: 'quiescent', ...told };
+    if (surelyQuiescent || region === undefined || !item.isWrite) return quiescent;
+    if (moved === item.length || service.plan === 'rejected' || service.plan === 'local-fault') {
+      return quiescent;
+    }
+    if (!this.#network.chance(this.#network.faults.lateBytes)) return quiescent;
     const length = 1 + this.#network.below(item.length - moved);
     const late = Buffer.allocUnsafe(length);
     const reading = item.store.readInto(late, item.offset + moved);
@@ -455,7 +465,7 @@ export class SimLane {
       const writing = region.store.writeFrom(late, item.address - region.address + moved);
       if (writing !== undefined) throw new Error('the simulation needs stores that copy at once');
     });
-    return false;
+    return { destination: 'unknown', ...told };
   }
 
   /** Ends cancelled slices that did not start, unless an older one of their run is still there. */
@@ -470,7 +480,11 @@ export class SimLane {
     });
     if (ended.length > 0) {
       this.#network.note('swept', this.#id, ended.length);
-      const endings = ended.map((item) => ({ item, outcome: Outcome.canceled }));
+      const endings = ended.map((item) => ({
+        item,
+        outcome: Outcome.canceled,
+        aftermath: UNTOUCHED,
+      }));
       this.#owner.report([...this.#takeDone(), ...endings]);
     }
     this.#kick();

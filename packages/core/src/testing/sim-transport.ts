@@ -222,7 +222,7 @@ class SimRoute implements Route, SimLaneOwner {
       this.transport.count(count);
       this.network.note('complete', this.self, this.peerName, count, first.outcome);
       const { run } = first.item;
-      this.transport.host.sink.complete(run, count, first.outcome, first.error, first.quiescent);
+      this.transport.host.sink.complete(run, count, first.outcome, first.error, first.aftermath);
     }
     if (this.#owesReady && this.#owned === 0) this.#planReady(true);
   }
@@ -270,6 +270,6 @@ function endsAlike(first: SimEnding, other: SimEnding | undefined): boolean {
     other.item.run === first.item.run &&
     other.outcome === first.outcome &&
     other.error === first.error &&
-    other.quiescent === first.quiescent
+    other.aftermath === first.aftermath
   );
 }
