@@ -260,3 +260,12 @@ it('settles with a typed error when the target dies in the middle', async () => 
   });
   expect(await bench.exited).toEqual({ code: 1, signal: null });
 });
+
+it.each(['[::1]', '::1', 'localhost'])('moves bytes between segments named %s', async (name) => {
+  await using target = await startTarget([`--name=${name}`]);
+  expect(target.segment).toMatch(name === 'localhost' ? /^localhost:\d+$/ : /^\[::1\]:\d+$/);
+  const run = await initiate({ ...p2p, initiatorName: name }, target.segment, [
+    '--op=write,verify,probe',
+  ]);
+  expect(run).toMatchObject({ code: 0, stderr: '' });
+});
