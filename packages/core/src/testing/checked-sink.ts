@@ -176,8 +176,26 @@ class CheckedRun implements SliceRun {
 
   peek(into: Slice): boolean {
     this.peeked = this.inner.peek(into);
-    if (!this.peeked) this.sawEnd = true;
+    if (this.peeked) this.#checkSlice(into);
+    else this.sawEnd = true;
     return this.peeked;
+  }
+
+  /** What core offers has to be well-formed too. */
+  #checkSlice({ store, offset, length, addressLow, addressHigh }: Slice): void {
+    const inside =
+      store !== undefined &&
+      Number.isSafeInteger(offset) &&
+      Number.isSafeInteger(length) &&
+      offset >= 0 &&
+      length >= 1 &&
+      offset + length <= store.length;
+    const words = addressLow >>> 0 === addressLow && addressHigh >>> 0 === addressHigh;
+    if (inside && words) return;
+    this.#sink.violation(
+      `a run offers ${length} bytes at ${offset} of ${store?.length ?? 'no'} local bytes, ` +
+        `to the address words ${addressHigh}, ${addressLow}`,
+    );
   }
 
   take(): void {

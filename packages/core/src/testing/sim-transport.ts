@@ -132,7 +132,7 @@ class SimRoute implements Route, SimLaneOwner {
   readonly #places = new Map<SliceRun, { lane: SimLane; owned: number }>();
   #owned = 0;
   #ownedBytes = 0;
-  /** The last `post` took less than it was offered, and `ready` is due. */
+  /** A `post` took less than it was offered, and `ready` is due for it. */
   #owesReady = false;
   #readyPlanned = false;
   #closed = false;
@@ -162,9 +162,8 @@ class SimRoute implements Route, SimLaneOwner {
     while (run.peek(slice)) {
       const full = this.#owned > 0 && this.#ownedBytes + slice.length > options.queueBytes;
       if (taken >= room || full) {
-        this.#owesReady = true;
-        // With slices on the way an outcome will follow, so `ready` is owed only when none is.
-        if (this.#owned === 0 || this.network.chance(0.5)) this.#planReady(false);
+        // One sign has to follow: an outcome will, when slices are on the way. Ready may come beside.
+        if (this.#owned === 0 || this.network.chance(0.5)) this.#planReady();
         break;
       }
       lane ??= this.#laneFor(run);
@@ -224,7 +223,6 @@ class SimRoute implements Route, SimLaneOwner {
       const { run } = first.item;
       this.transport.host.sink.complete(run, count, first.outcome, first.error, first.aftermath);
     }
-    if (this.#owesReady && this.#owned === 0) this.#planReady(true);
   }
 
   #makeLanes(): SimLane[] {
@@ -251,10 +249,11 @@ class SimRoute implements Route, SimLaneOwner {
     if (place.owned === 0) this.#places.delete(run);
   }
 
-  #planReady(soon: boolean): void {
+  #planReady(): void {
+    this.#owesReady = true;
     if (this.#readyPlanned) return;
     this.#readyPlanned = true;
-    this.network.clock.schedule(soon ? 0 : this.network.draw([0, 5]), () => {
+    this.network.clock.schedule(this.network.draw([0, 5]), () => {
       this.#readyPlanned = false;
       if (!this.#owesReady || this.transport.dead) return;
       this.#owesReady = false;
