@@ -19,7 +19,7 @@ const cleanup = cleanupAfterEach();
 const directions = ['write', 'read'] as const;
 
 /** Codes that name a peer which is gone: on a connection, and when connecting again. */
-const PEER_GONE = expect.stringMatching(/^ERR_TE_(PEER_LOST|CONNECT_FAILED)$/);
+const PEER_GONE: unknown = expect.stringMatching(/^ERR_TE_(PEER_LOST|CONNECT_FAILED)$/);
 
 describe('a process is killed in the middle of 1 GiB', () => {
   it.each(directions)('the target of a %s', async (opcode) => {

@@ -31,6 +31,7 @@ export class RemoteError extends Error {
 
   constructor(plain: PlainError, atMs: number) {
     super(plain.message);
+    if (plain.stack !== undefined) this.stack = `${plain.stack}\n    in another process`;
     this.name = plain.name;
     this.code = plain.code;
     this.details = plain.details;
@@ -41,6 +42,7 @@ export class RemoteError extends Error {
 export interface PlainError {
   readonly name: string;
   readonly message: string;
+  readonly stack?: string;
   readonly code?: string;
   readonly details?: ErrorDetails;
 }
