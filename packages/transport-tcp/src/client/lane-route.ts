@@ -1,6 +1,7 @@
 import {
   Outcome,
   Slice,
+  type Aftermath,
   type EngineError,
   type Peer,
   type Route,
@@ -80,10 +81,14 @@ export class LaneRoute implements Route, LaneOwner {
     count: number,
     outcome: Outcome,
     error: EngineError | undefined,
-    quiescent: boolean,
+    aftermath: Aftermath | undefined,
   ): void {
     this.#short = false;
-    this.#deps.sink.complete(run, count, outcome, error, quiescent);
+    this.#deps.sink.complete(run, count, outcome, error, aftermath);
+  }
+
+  progress(run: SliceRun): void {
+    this.#deps.sink.progress?.(run);
   }
 
   laneFreed(): void {

@@ -2,6 +2,7 @@ import { connect, type Socket } from 'node:net';
 import {
   deferred,
   Outcome,
+  type Aftermath,
   type CancelTimer,
   type Clock,
   type EngineError,
@@ -25,8 +26,10 @@ export interface LaneOwner {
     count: number,
     outcome: Outcome,
     error: EngineError | undefined,
-    quiescent: boolean,
+    aftermath: Aftermath | undefined,
   ): void;
+  /** Bytes of a large slice of `run` moved. */
+  progress(run: SliceRun): void;
   /** Room became free without an outcome that would have told so. */
   laneFreed(lane: Lane): void;
   /** The lane takes nothing any more; its slices end when its socket has closed. */
@@ -167,6 +170,7 @@ export class Lane implements ByteConsumer {
       this.#lastActivityMs = this.#deps.clock.nowMs();
       if (this.#machine.answers !== answers) this.#waitingSinceMs = this.#lastActivityMs;
       this.#settle();
+      this.#tellProgress();
     } catch (thrown) {
       this.#giveUp(this.#deps.faults.internal(thrown), false);
     }
@@ -178,9 +182,9 @@ export class Lane implements ByteConsumer {
     count: number,
     outcome: Outcome,
     error: EngineError | undefined,
-    quiescent: boolean,
+    aftermath: Aftermath | undefined,
   ): void => {
-    this.#deps.owner.complete(run, count, outcome, error, quiescent);
+    this.#deps.owner.complete(run, count, outcome, error, aftermath);
   };
 
   #settle(): void {
@@ -234,8 +238,14 @@ export class Lane implements ByteConsumer {
     this.#lastActivityMs = this.#deps.clock.nowMs();
     if (!due && this.#machine.answerDue) this.#waitingSinceMs = this.#lastActivityMs;
     this.#settle();
+    this.#tellProgress();
     if (this.#machine.hasWork) this.#flush();
   };
+
+  #tellProgress(): void {
+    const run = this.#machine.longRun;
+    if (run !== undefined && this.#state === 'open') this.#deps.owner.progress(run);
+  }
 
   // ---- one request a connection (v1)
 
@@ -301,7 +311,7 @@ export class Lane implements ByteConsumer {
   }
 
   #onEnd(): void {
-    this.#machine.peerEnded = true;
+    this.#machine.endPeer();
     if (this.#state === 'flushing') this.#confirmSent();
     else this.#giveUp(this.#lost('the peer closed the connection before it had answered'), false);
   }
@@ -322,7 +332,7 @@ export class Lane implements ByteConsumer {
   #onClose(): void {
     if (this.#state === 'closed') return;
     const { owner, counters } = this.#deps;
-    if (isPeerReset(this.#socketError)) this.#machine.peerEnded = true;
+    if (isPeerReset(this.#socketError)) this.#machine.endPeer();
     let cause = this.#fault ?? this.#causeOfClose();
     if (this.#state !== 'closing') owner.laneRetired(this, cause);
     this.#state = 'closed';

@@ -150,7 +150,10 @@ describe('route towards a v1 peer', () => {
     const posted = new TestRun([write(Buffer.alloc(10), 1)]);
     peer.route(1).post(posted);
     await peer.sink.settled(posted, 1);
-    expect(peer.sink.of(posted)[0]).toMatchObject({ outcome: Outcome.peerLost, quiescent: true });
+    expect(peer.sink.of(posted)[0]).toMatchObject({
+      outcome: Outcome.peerLost,
+      aftermath: { destination: 'quiescent' },
+    });
   });
 
   it('waits a bounded time for the peer to take a write', async () => {

@@ -1,6 +1,7 @@
 import {
   Outcome,
   Slice,
+  type Aftermath,
   type EngineError,
   type Peer,
   type Route,
@@ -13,6 +14,7 @@ import type { RouteDeps } from './route-deps.ts';
 
 /** Requests that wait for a connection of their own, at most. */
 const WAITING_MAX = 512;
+const UNTOUCHED: Aftermath = { destination: 'untouched' };
 
 /**
  * The way to a v1 peer: a connection for each request, because peers up to v0.3.9 serve only one,
@@ -45,7 +47,11 @@ export class OneShotRoute implements Route {
     while (!this.#closed && this.#waiting.length < WAITING_MAX && run.peek(slice)) {
       run.take();
       count += 1;
-      const shot = new OneShot(run, slice, this.#shotEnded, this.#laneClosed);
+      const shot = new OneShot(run, slice, {
+        onEnded: this.#shotEnded,
+        onProgress: this.#progress,
+        onLaneClosed: this.#laneClosed,
+      });
       this.#waiting.push(shot);
       const shots = this.#runs.get(run);
       if (shots === undefined) this.#runs.set(run, [shot]);
@@ -63,7 +69,7 @@ export class OneShotRoute implements Route {
         shot.lane.cancel(run, graceMs);
       } else if (!shot.ended) {
         this.#waiting.splice(this.#waiting.indexOf(shot), 1);
-        shot.end(canceled, true);
+        shot.end(canceled, UNTOUCHED);
       }
     }
     this.#report(run);
@@ -73,7 +79,7 @@ export class OneShotRoute implements Route {
     this.#closed = true;
     this.#deps.onClosing(this);
     const closed = this.#deps.faults.closed();
-    for (const shot of this.#waiting.splice(0)) shot.end(closed, true);
+    for (const shot of this.#waiting.splice(0)) shot.end(closed, UNTOUCHED);
     for (const run of [...this.#runs.keys()]) this.#report(run);
     await Promise.all([...this.#lanes].map((lane) => lane.close()));
     this.#deps.onClosed(this);
@@ -93,6 +99,8 @@ export class OneShotRoute implements Route {
 
   readonly #shotEnded = (shot: OneShot): void => this.#report(shot.run);
 
+  readonly #progress = (run: SliceRun): void => this.#deps.sink.progress?.(run);
+
   readonly #laneClosed = (lane: Lane): void => {
     this.#lanes.delete(lane);
     this.#startNext();
@@ -107,9 +115,15 @@ export class OneShotRoute implements Route {
       shots.shift();
       if (shots.length === 0) this.#runs.delete(run);
       const outcome = shot.fault?.outcome ?? Outcome.ok;
-      this.#deps.sink.complete(run, 1, outcome, shot.fault?.error, shot.quiescent);
+      this.#deps.sink.complete(run, 1, outcome, shot.fault?.error, shot.aftermath);
     }
   }
+}
+
+interface OneShotListeners {
+  readonly onEnded: (shot: OneShot) => void;
+  readonly onProgress: (run: SliceRun) => void;
+  readonly onLaneClosed: (lane: Lane) => void;
 }
 
 /** One request from its acceptance to its report. */
@@ -119,26 +133,19 @@ class OneShot implements LaneOwner {
   lane: Lane | undefined;
   /** Undefined when it ended well. */
   fault: Fault | undefined;
-  quiescent = true;
+  aftermath: Aftermath | undefined;
   ended = false;
-  readonly #onEnded: (shot: OneShot) => void;
-  readonly #onLaneClosed: (lane: Lane) => void;
+  readonly #listeners: OneShotListeners;
 
-  constructor(
-    run: SliceRun,
-    slice: Slice,
-    onEnded: (shot: OneShot) => void,
-    onLaneClosed: (lane: Lane) => void,
-  ) {
+  constructor(run: SliceRun, slice: Slice, listeners: OneShotListeners) {
     this.run = run;
     this.slice = slice;
-    this.#onEnded = onEnded;
-    this.#onLaneClosed = onLaneClosed;
+    this.#listeners = listeners;
   }
 
-  end(fault: Fault | undefined, quiescent: boolean): void {
+  end(fault: Fault | undefined, aftermath: Aftermath | undefined): void {
     this.fault = fault;
-    this.quiescent = quiescent;
+    this.aftermath = aftermath;
     this.ended = true;
   }
 
@@ -147,10 +154,14 @@ class OneShot implements LaneOwner {
     _count: number,
     outcome: Outcome,
     error: EngineError | undefined,
-    quiescent: boolean,
+    aftermath: Aftermath | undefined,
   ): void {
-    this.end(outcome === Outcome.ok ? undefined : { outcome, error }, quiescent);
-    this.#onEnded(this);
+    this.end(outcome === Outcome.ok ? undefined : { outcome, error }, aftermath);
+    this.#listeners.onEnded(this);
+  }
+
+  progress(run: SliceRun): void {
+    this.#listeners.onProgress(run);
   }
 
   laneFreed(): void {}
@@ -158,7 +169,7 @@ class OneShot implements LaneOwner {
   laneRetired(): void {}
 
   laneClosed(lane: Lane): void {
-    this.#onLaneClosed(lane);
+    this.#listeners.onLaneClosed(lane);
   }
 
   hasConnectedSibling(): boolean {

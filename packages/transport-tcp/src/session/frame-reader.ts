@@ -46,7 +46,7 @@ export class FrameReader {
   #partial: Buffer | undefined;
   #have = 0;
   #store: ByteStore | undefined;
-  /** All of `#store`, made when first needed in a read. */
+  /** All of `#store`; kept over the frames of one read. */
   #window: Buffer | undefined;
   #offset = 0;
   #left = 0;
@@ -92,16 +92,23 @@ export class FrameReader {
     this.#mode = 'prefix';
   }
 
-  /** The next `length` bytes (at least 1) belong to `store` at `offset`. */
-  expectPayload(store: ByteStore, offset: number, length: number): void {
+  /**
+   * The next `length` bytes (at least 1) belong to `store` at `offset`.
+   *
+   * @returns false when the memory is not there; nothing is expected then
+   */
+  expectPayload(store: ByteStore, offset: number, length: number): boolean {
     if (store !== this.#store) {
       this.#store = store;
-      this.#window = undefined;
+      this.#window = windowOf(store, 0, store.length);
     }
+    // A buffer that was transferred in the meantime has become empty.
+    if (this.#window === undefined || this.#window.length === 0) return false;
     this.#offset = offset;
     this.#left = length;
     this.#payloadLength = length;
     this.#mode = 'payload';
+    return true;
   }
 
   /** Throws the next `length` bytes away, then stops. */
@@ -199,15 +206,13 @@ export class FrameReader {
   }
 
   #takePayload(bytes: Buffer, at: number, end: number): number {
-    const store = this.#store as ByteStore;
-    this.#window ??= windowOf(store, 0, store.length);
-    // A buffer that was transferred in the meantime has become empty.
-    if (this.#window === undefined || this.#window.length === 0) {
+    const window = this.#window as Buffer;
+    if (window.length === 0) {
       this.#owner.handleMemoryLost();
       return end;
     }
     const count = Math.min(this.#left, end - at);
-    bytes.copy(this.#window, this.#offset, at, at + count);
+    bytes.copy(window, this.#offset, at, at + count);
     this.#advance(count);
     return at + count;
   }

@@ -6,6 +6,7 @@ import {
   Outcome,
   seededRandom,
   Slice,
+  type Aftermath,
   type Permission,
   type Random,
   type RegisteredRegion,
@@ -15,7 +16,8 @@ import { describe, it } from 'vitest';
 import { TcpCounters } from '../counters.ts';
 import { FaultWriter, type Fault } from './fault.ts';
 import { createScratch } from './frame-reader.ts';
-import { InitiatorMachine, type Report } from './initiator-machine.ts';
+import { InitiatorMachine } from './initiator-machine.ts';
+import type { Report } from './slice-ledger.ts';
 import { TargetMachine } from './target-machine.ts';
 import { SlabPool, TransmitGroup } from './transmit-group.ts';
 
@@ -41,6 +43,7 @@ class Piece {
   /** Undefined when the target has to refuse it. */
   readonly remote: Buffer | undefined;
   outcome: Outcome | undefined;
+  attempt = 0;
   /** Refused, ok, canceled, or failed: nothing follows. */
   final = false;
 
@@ -375,7 +378,7 @@ class World {
     count: number,
     outcome: Outcome,
     hasError: boolean,
-    quiescent: boolean,
+    aftermath: Aftermath | undefined,
   ): void {
     for (let index = 0; index < count; index += 1) {
       const place = run.ended.push(outcome) - 1;
@@ -384,7 +387,8 @@ class World {
       if (piece.final) throw new Error('a second outcome');
       if (outcome === Outcome.canceled && !run.canceled) throw new Error('canceled without a wish');
       piece.outcome = outcome;
-      if (outcome === Outcome.ok) this.#expectMoved(piece, hasError, quiescent);
+      if (outcome === Outcome.ok) this.#expectMoved(piece, hasError);
+      else this.#expectTold(piece, aftermath);
       const again = outcome === Outcome.replay || outcome === Outcome.peerLost;
       if (again || outcome === Outcome.timeout)
         this.#again.push({ piece: this.#copy(piece), address });
@@ -395,10 +399,31 @@ class World {
     if (run.ended.length === run.pieces.length) this.#runs.delete(run);
   }
 
-  #expectMoved(piece: Piece, hasError: boolean, quiescent: boolean): void {
-    if (hasError || !quiescent || piece.remote === undefined) throw new Error('a wrong ok');
+  #expectMoved(piece: Piece, hasError: boolean): void {
+    if (hasError || piece.remote === undefined) throw new Error('a wrong ok');
     const destination = piece.opcode === Opcode.read ? piece.near : piece.remote;
     if (!destination.equals(piece.expected)) throw new Error('ok, and the bytes are not there');
+  }
+
+  /** What a transport says about the destination of a slice that did not end well is true. */
+  #expectTold(piece: Piece, aftermath: Aftermath | undefined): void {
+    if (aftermath === undefined) throw new Error('nothing is told about the destination');
+    if (piece.opcode === Opcode.write) {
+      const untouched = aftermath.destination === 'untouched' && piece.attempt === 0;
+      if (untouched && piece.remote?.every((byte) => byte === GUARD_BYTE) === false) {
+        throw new Error('a destination that is said to be untouched has changed');
+      }
+      return;
+    }
+    if (aftermath.destination === 'unknown') throw new Error('local memory is never unknown');
+    const done = aftermath.appliedBytes ?? 0;
+    const { near } = piece;
+    if (!near.subarray(0, done).equals(piece.expected.subarray(0, done))) {
+      throw new Error('fewer bytes were read than told');
+    }
+    if (!near.subarray(done).every((byte) => byte === 0)) {
+      throw new Error('more bytes were read than told');
+    }
   }
 
   /** The same transfer with fresh local memory: the old one stays poisoned. */
@@ -412,6 +437,7 @@ class World {
     piece.expected.copy(copy.expected);
     if (piece.opcode === Opcode.write) piece.expected.copy(copy.near);
     (copy as { remote: Buffer | undefined }).remote = piece.remote;
+    copy.attempt = piece.attempt + 1;
     this.#pieces.push(copy);
     return copy;
   }

@@ -144,7 +144,11 @@ export class TargetMachine implements FrameOwner {
       return;
     }
     const offset = header.address - region.address;
-    if (windowOf(region.store, offset, header.length) === undefined) {
+    const present =
+      access === 'write'
+        ? this.#reader.expectPayload(region.store, offset, header.length)
+        : windowOf(region.store, offset, header.length) !== undefined;
+    if (!present) {
       this.#refuse('the region has lost its memory');
       return;
     }
@@ -152,7 +156,6 @@ export class TargetMachine implements FrameOwner {
     if (access === 'write') {
       this.#writing = region;
       this.#writeAcknowledged = header.acknowledged;
-      this.#reader.expectPayload(region.store, offset, header.length);
     } else {
       this.#reader.expectPrefix();
       this.#answer(header.acknowledged ? StatusCode.ok : NO_STATUS, region, offset, header.length);
