@@ -6,6 +6,16 @@ export type { Logger } from './base/logger.ts';
 export type { Permission } from './memory/permission.ts';
 export type { MemoryLike } from './memory/buffer-store.ts';
 export type { MetadataStore } from './metadata/metadata-store.ts';
+export { flightOf } from './engine/telemetry.ts';
+export type { FlightEvent } from './base/flight-recorder.ts';
+export {
+  standardRetryPolicy,
+  type AttemptFacts,
+  type ByteRange,
+  type DestinationReport,
+  type RetryPolicy,
+  type RetryStep,
+} from './transfer/index.ts';
 export type { TransportFactory } from './transport/transport.ts';
 export type {
   Batch,
@@ -27,7 +37,9 @@ export type {
   Segment,
   SegmentBuffer,
   TaskStatus,
+  TransferNotification,
   TransferOptions,
   TransferRequest,
   TransferResult,
+  UnregisterOptions,
 } from './engine/engine-api.ts';

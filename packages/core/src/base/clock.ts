@@ -5,6 +5,8 @@ export type CancelTimer = () => void;
 export interface Clock {
   /** Milliseconds that only grow; the origin has no meaning. */
   nowMs(): number;
+  /** Milliseconds since 1970, for timestamps in documents. Default: the system's. */
+  dateMs?(): number;
   /** Calls `callback` once, at least `delayMs` from now. Does not keep the process alive by itself. */
   schedule(delayMs: number, callback: () => void): CancelTimer;
 }

@@ -10,6 +10,7 @@ import { ControlClient } from './control-client.ts';
 import { createControlHandler } from './control-handlers.ts';
 import { ControlServer } from './control-server.ts';
 import { NotifyInbox } from './notify-inbox.ts';
+import { ReceivedIds } from './received-ids.ts';
 import { PeerDirectory } from './peer-directory.ts';
 
 const cleanups: (() => unknown)[] = [];
@@ -194,6 +195,7 @@ async function engine(bindHost: string): Promise<{ directory: PeerDirectory; por
   const handle = createControlHandler({
     ownDocument: () => document.text(),
     inbox: new NotifyInbox({ items: 10, characters: 1_000 }),
+    received: new ReceivedIds(),
   });
   const server = new ControlServer({ bindHost, handle });
   cleanups.push(() => server.close());

@@ -30,8 +30,19 @@ export interface ExchangeOptions {
   readonly maxFrameBytes?: number;
 }
 
+/** Sends one control frame and returns the text of the answer. */
+export type Exchange = (
+  host: string,
+  port: number,
+  type: FrameType,
+  json: string,
+  options: ExchangeOptions,
+) => Promise<string>;
+
 export interface ControlClientDefaults extends Omit<ExchangeOptions, 'signal'> {
   readonly clock?: Clock;
+  /** What carries frames. Default: sockets; a simulation puts its own in their place. */
+  readonly exchange?: Exchange;
 }
 
 const MIB = 1024 * 1024;
@@ -63,11 +74,12 @@ export class ControlClient {
     json: string,
     options: ExchangeOptions = {},
   ): Promise<string> {
-    const { clock = systemClock, ...defaults } = this.#defaults;
+    const { clock = systemClock, exchange, ...defaults } = this.#defaults;
+    const bounds = { ...defaults, ...definedOf(options) };
+    if (exchange !== undefined) return exchange(host, port, type, json, bounds);
     return new Promise((resolve, reject) => {
       if (options.signal?.aborted === true) return reject(options.signal.reason as Error);
-      const bounds = { ...defaults, ...definedOf(options) };
-      new Exchange({ host, port, type, json, clock, ...bounds, resolve, reject }).start();
+      new SocketExchange({ host, port, type, json, clock, ...bounds, resolve, reject }).start();
     });
   }
 
@@ -151,7 +163,7 @@ interface ExchangeInit extends ExchangeOptions {
 }
 
 /** One connection, one question, one answer. Settles once and leaves nothing behind. */
-class Exchange {
+class SocketExchange {
   readonly #init: ExchangeInit;
   readonly #peer: string;
   readonly #maxFrameBytes: number;

@@ -7,8 +7,14 @@ import {
 } from '../wire/handshake-document.ts';
 import { FrameType } from '../wire/handshake-frame.ts';
 import { parseJson64, type Json64 } from '../wire/json64.ts';
-import { decodeNotify, encodeNotifyReply, encodeProbeReply } from '../wire/notify-document.ts';
+import {
+  decodeNotify,
+  encodeNotifyReply,
+  encodeProbeReply,
+  type NotifyDocument,
+} from '../wire/notify-document.ts';
 import type { NotifyInbox } from './notify-inbox.ts';
+import type { ReceivedIds } from './received-ids.ts';
 
 /** Answers connection handshakes; a thrown error becomes a refusal with its message. */
 export type AcceptHandshake = (
@@ -18,7 +24,9 @@ export type AcceptHandshake = (
 export interface ControlHandlerDeps {
   /** The own segment's document as JSON text, with a fresh timestamp; undefined before there is one. */
   ownDocument(): string | undefined;
-  readonly inbox: NotifyInbox;
+  readonly inbox: NotifyInbox<NotifyDocument>;
+  /** Notifications that were taken, so that one which is sent twice arrives once. */
+  readonly received: ReceivedIds;
   /** Without it the answer is empty, as from an engine that has no transport to connect. */
   readonly acceptHandshake?: AcceptHandshake;
 }
@@ -72,7 +80,16 @@ function answerMetadata(deps: ControlHandlerDeps, text: string): ControlReply {
 
 function answerNotify(deps: ControlHandlerDeps, text: string): ControlReply {
   try {
-    if (deps.inbox.push(decodeNotify(parseRequest(text)))) return { json: encodeNotifyReply(true) };
+    const notification = decodeNotify(parseRequest(text));
+    const { extras } = notification;
+    // Sent again because the first answer was lost: it is taken already.
+    if (extras !== undefined && deps.received.has(extras.instance, extras.sequence)) {
+      return { json: encodeNotifyReply(true) };
+    }
+    if (deps.inbox.push(notification)) {
+      if (extras !== undefined) deps.received.add(extras.instance, extras.sequence);
+      return { json: encodeNotifyReply(true) };
+    }
     const refusal = new EngineError(
       'ERR_TE_TOO_MANY_REQUESTS',
       `a notification was refused: ${deps.inbox.size} wait in the inbox; take them more often, or ` +

@@ -11,7 +11,9 @@ import { FrameType, encodeFrame, encodeLegacyFrame } from '../wire/handshake-fra
 import { createControlHandler, type ControlHandlerDeps } from './control-handlers.ts';
 import { ControlClient } from './control-client.ts';
 import { ControlServer, type ControlServerOptions } from './control-server.ts';
+import type { NotifyDocument } from '../wire/index.ts';
 import { NotifyInbox } from './notify-inbox.ts';
+import { ReceivedIds } from './received-ids.ts';
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -21,15 +23,20 @@ afterEach(async () => {
 interface Fixture {
   readonly server: ControlServer;
   readonly port: number;
-  readonly inbox: NotifyInbox;
+  readonly inbox: NotifyInbox<NotifyDocument>;
 }
 
 async function start(
   options: Partial<ControlServerOptions> = {},
   deps: Partial<ControlHandlerDeps> = {},
 ): Promise<Fixture> {
-  const inbox = new NotifyInbox({ items: 1_000, characters: 1_000_000 });
-  const handle = createControlHandler({ ownDocument: () => '{"name":"own"}', inbox, ...deps });
+  const inbox = new NotifyInbox<NotifyDocument>({ items: 1_000, characters: 1_000_000 });
+  const handle = createControlHandler({
+    ownDocument: () => '{"name":"own"}',
+    inbox,
+    received: new ReceivedIds(),
+    ...deps,
+  });
   const server = new ControlServer({ bindHost: '127.0.0.1', handle, closeGraceMs: 20, ...options });
   cleanups.push(() => server.close());
   return { server, port: await server.listen(), inbox };
@@ -86,6 +93,17 @@ describe('answers', () => {
     expect(Buffer.concat(received)).toEqual(PROBE_REPLY);
     await until(() => server.stats().connections === 0);
     expect(server.stats()).toMatchObject({ answered: 2, rejected: 0 });
+  });
+
+  it('a notification that is sent again, once', async () => {
+    const { port, inbox } = await start();
+    const client = new ControlClient();
+    const extras = { instance: 'i1', sequence: 1, segment: 'peer', outcome: 'failed' as const };
+    const document = { name: 'a', message: 'b', extras };
+    await client.notify('127.0.0.1', port, document);
+    await client.notify('127.0.0.1', port, document);
+    await client.notify('127.0.0.1', port, { ...document, extras: { ...extras, sequence: 2 } });
+    expect(inbox.take()).toEqual([document, { ...document, extras: { ...extras, sequence: 2 } }]);
   });
 
   it('a notification, which goes to the inbox', async () => {
@@ -469,6 +487,7 @@ describe('ports and addresses', () => {
     const handle = createControlHandler({
       ownDocument: () => undefined,
       inbox: new NotifyInbox({ items: 1, characters: 1 }),
+      received: new ReceivedIds(),
     });
     const server = new ControlServer({ handle });
     cleanups.push(() => server.close());

@@ -12,7 +12,9 @@ import { decodeNotify } from '../wire/notify-document.ts';
 import { ControlClient } from './control-client.ts';
 import { createControlHandler } from './control-handlers.ts';
 import { ControlServer } from './control-server.ts';
+import type { NotifyDocument } from '../wire/index.ts';
 import { NotifyInbox } from './notify-inbox.ts';
+import { ReceivedIds } from './received-ids.ts';
 
 interface Recording {
   readonly connections?: readonly {
@@ -85,12 +87,13 @@ describe('recorded exchanges with C++ engines', () => {
 
   it.each(EXCHANGES)('$name: our target answers as the C++ one', async ({ request, reply }) => {
     const recorded = frameOf(reply);
-    const inbox = new NotifyInbox({ items: 10, characters: 10_000 });
+    const inbox = new NotifyInbox<NotifyDocument>({ items: 10, characters: 10_000 });
     const server = new ControlServer({
       bindHost: '127.0.0.1',
       handle: createControlHandler({
         ownDocument: () => rewritten(recorded.text),
         inbox,
+        received: new ReceivedIds(),
         acceptHandshake: () => decodeHandshake(recorded.text),
       }),
     });

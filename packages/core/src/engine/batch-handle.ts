@@ -6,17 +6,17 @@ import type {
   Batch,
   BatchRequest,
   BatchStatus,
-  NotificationContent,
   TaskStatus,
+  TransferNotification,
   TransferOptions,
 } from './engine-api.ts';
-import type { Placement, Transfers } from './transfers.ts';
+import { outcomeOf, type Placement, type Transfers } from './transfers.ts';
 
 /** Requests of one call of `submit`, which share options. */
 interface Group {
   readonly submissions: Set<Submission>;
   open: number;
-  readonly notify: { readonly peer: PeerQueue; readonly content: NotificationContent } | undefined;
+  readonly notify: { readonly peer: PeerQueue; readonly content: TransferNotification } | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onAbort: () => void;
 }
@@ -73,7 +73,7 @@ export class BatchHandle implements Batch {
       );
     }
     const checkedOptions = transfers.checkOptions(options);
-    const checked = transfers.checkAll(requests);
+    const checked = transfers.checkAll(requests, checkedOptions);
     const first = checked[0];
     if (first === undefined) return;
     const group: Group = {
@@ -104,11 +104,11 @@ export class BatchHandle implements Batch {
     }
     const { submission, row } = placement;
     const state = submission.states[row] as TaskState;
-    const error =
-      submission.failures?.get(row)?.error ??
-      (isFailure(state) ? submission.firstError : undefined);
+    const failure = submission.failures?.get(row);
     const bytes = submission.bytesOf(row);
-    return error === undefined ? { state, bytes } : { state, bytes, error };
+    if (failure !== undefined) return { state, bytes, ...failure };
+    if (!isFailure(state) || submission.firstError === undefined) return { state, bytes };
+    return { state, bytes, error: submission.firstError };
   }
 
   overall(): BatchStatus {
@@ -177,13 +177,18 @@ export class BatchHandle implements Batch {
     if (group.open > 0) return;
     group.signal?.removeEventListener('abort', group.onAbort);
     const { notify } = group;
-    const all = [...group.submissions];
-    if (notify === undefined || all.some((submission) => submission.rowsFailed > 0)) {
-      this.#groupEnded();
+    const submissions = [...group.submissions];
+    const failed = submissions.find((submission) => submission.rowsFailed > 0);
+    if (notify === undefined) return this.#groupEnded();
+    if (failed !== undefined) {
+      if (notify.content.on !== 'settled') return this.#groupEnded();
+      const outcome = outcomeOf(failed) === 'canceled' ? 'canceled' : 'failed';
+      const told = this.#transfers.notifyFailed(notify.peer, notify.content, outcome);
+      void told.then(() => this.#groupEnded());
       return;
     }
-    const bytes = all.reduce((sum, submission) => sum + submission.bytes, 0);
-    this.#transfers.notifyAfter(notify.peer, notify.content, bytes).then(
+    const bytes = submissions.reduce((sum, submission) => sum + submission.bytes, 0);
+    this.#transfers.notifyCompleted(notify.peer, notify.content, bytes).then(
       () => this.#groupEnded(),
       (error: unknown) => {
         this.#notifyError ??= EngineError.from(error);

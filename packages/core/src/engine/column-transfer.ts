@@ -3,11 +3,21 @@ import type { ByteStore } from '../memory/byte-store.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import { Opcode } from '../transport/slice.ts';
-import { Submission, type PeerQueue, type SubmissionColumns } from '../transfer/index.ts';
+import {
+  findOverlap,
+  Submission,
+  type PeerQueue,
+  type SubmissionColumns,
+} from '../transfer/index.ts';
 import type { ColumnResult, Columns, Segment, TransferOptions } from './engine-api.ts';
 import { EngineMemoryRegion } from './local-memory.ts';
-import { sliceBytesFor, type CheckedOptions } from './transfer-requests.ts';
-import { resultOf, type Transfers } from './transfers.ts';
+import {
+  checkPeer,
+  overlapError,
+  sliceBytesFor,
+  type CheckedOptions,
+} from './transfer-requests.ts';
+import { outcomeOf, resultOf, type Transfers } from './transfers.ts';
 
 /** Rows checked in one turn of the event loop: well under a millisecond. */
 const ROWS_PER_TURN = 65_536;
@@ -23,28 +33,34 @@ export async function transferColumns(
   deps.assertOpen();
   const checkedOptions = transfers.checkOptions(options);
   const peer = deps.peerOf(segment, 'segment');
+  checkPeer(peer, checkedOptions);
   const source = checkShape(columns, deps.registry);
   for (let from = 0; from < source.count; from += ROWS_PER_TURN) {
     checkRows(columns, source, from, Math.min(from + ROWS_PER_TURN, source.count));
     if (from + ROWS_PER_TURN < source.count) await nextTurn();
   }
+  if (checkedOptions.overlap === 'refuse') await checkOverlaps(source);
   deps.assertOpen();
   options.signal?.throwIfAborted();
   const submission = await run(transfers, peer, source, checkedOptions, options.signal);
+  const outcome = outcomeOf(submission);
+  const { notify } = options;
+  if (outcome === 'completed') {
+    if (notify !== undefined) await transfers.notifyCompleted(peer, notify, submission.bytes);
+  } else if (notify?.on === 'settled') {
+    await transfers.notifyFailed(peer, notify, outcome);
+  }
   if (options.signal?.aborted === true && submission.ending?.code === 'ERR_TE_CANCELED') {
     throw options.signal.reason;
   }
-  if (submission.rowsFailed === 0 && options.notify !== undefined) {
-    await transfers.notifyAfter(peer, options.notify, submission.bytes);
-  }
+  const failures = [...(submission.failures ?? [])];
   return {
     ...resultOf(submission),
     states: submission.states,
     completed: source.count - submission.rowsFailed,
     failed: submission.rowsFailed,
-    errors: new Map(
-      Array.from(submission.failures ?? [], ([row, { error }]) => [row, error] as const),
-    ),
+    errors: new Map(failures.map(([row, { error }]) => [row, error])),
+    destinations: new Map(failures.map(([row, { destination }]) => [row, destination])),
   };
 }
 
@@ -53,6 +69,8 @@ interface ColumnSource {
   readonly columns: SubmissionColumns;
   /** Length of the local region of a row. */
   readonly regionLength: (row: number) => number;
+  /** Own address of the local region of a row: regions do not overlap, so their addresses tell them apart. */
+  readonly regionBase: (row: number) => number;
   readonly regions: RegisteredRegion[];
 }
 
@@ -77,6 +95,8 @@ async function run(
     regions: source.regions,
     onSettled: settle,
   });
+  submission.stallMs = options.stallMs;
+  submission.checksum = options.checksum;
   for (let from = 0; from < source.count; from += ROWS_PER_TURN) {
     submission.prepareRows(from, Math.min(from + ROWS_PER_TURN, source.count));
     if (from + ROWS_PER_TURN < source.count) await nextTurn();
@@ -120,6 +140,7 @@ function checkShape(columns: Columns, registry: MemoryRegistry): ColumnSource {
   return {
     count,
     regionLength: local.regionLength,
+    regionBase: local.regionBase,
     regions: local.regions,
     columns: {
       count,
@@ -142,13 +163,19 @@ function resolveRegions(
 ): {
   store: ByteStore | ((row: number) => ByteStore);
   regionLength: (row: number) => number;
+  regionBase: (row: number) => number;
   regions: RegisteredRegion[];
 } {
   const { localRegion } = columns;
   if (localRegion instanceof EngineMemoryRegion) {
     const region = localRegion.registered;
     if (registry.byId(region.id) !== region) throw regionGone(region.id);
-    return { store: region.store, regionLength: () => region.length, regions: [region] };
+    return {
+      store: region.store,
+      regionLength: () => region.length,
+      regionBase: () => region.address,
+      regions: [region],
+    };
   }
   if (!(localRegion instanceof Uint32Array) || localRegion.length !== count) {
     throw invalidArgument(
@@ -176,6 +203,7 @@ function resolveRegions(
   return {
     store: (row) => regionOf(row).store,
     regionLength: (row) => regionOf(row).length,
+    regionBase: (row) => regionOf(row).address,
     regions: [...found.values()],
   };
 }
@@ -214,6 +242,34 @@ function checkRows(columns: Columns, source: ColumnSource, from: number, to: num
         );
       }
     }
+  }
+}
+
+/** Looks for ranges that are written to twice, in steps that leave the event loop free. */
+async function checkOverlaps({ columns, regionBase }: ColumnSource): Promise<void> {
+  const { count, opcode, remoteAddress, localOffset, length } = columns;
+  for (const wanted of [Opcode.write, Opcode.read]) {
+    if (typeof opcode === 'number' && opcode !== wanted) continue;
+    const start = new Float64Array(count);
+    // Rows of the other kind do not count: they get no length.
+    const lengths = typeof opcode === 'number' ? length : new Float64Array(count);
+    for (let row = 0; row < count; row += 1) {
+      if (row % ROWS_PER_TURN === ROWS_PER_TURN - 1) await nextTurn();
+      if (typeof opcode !== 'number') {
+        if (opcode[row] !== wanted) continue;
+        lengths[row] = length[row] as number;
+      }
+      start[row] =
+        wanted === Opcode.read
+          ? regionBase(row) + (localOffset[row] as number)
+          : remoteAddress instanceof Float64Array
+            ? (remoteAddress[row] as number)
+            : (remoteAddress[2 * row + 1] as number) * 2 ** 32 + (remoteAddress[2 * row] as number);
+    }
+    const search = findOverlap({ count, start, length: lengths });
+    let step = search.next();
+    for (; step.done !== true; step = search.next()) await nextTurn();
+    if (step.value !== undefined) throw overlapError('columns', ...step.value);
   }
 }
 

@@ -2,7 +2,7 @@ import { EngineError } from '../base/errors.ts';
 import type { ControlClient } from '../control/control-client.ts';
 import type { ControlAddress, SegmentDirectory } from '../metadata/segment-directory.ts';
 import type { Peer } from '../transport/transport.ts';
-import type { HandshakeDocument } from '../wire/index.ts';
+import type { HandshakeDocument, NotifyDocument, NotifyOutcome } from '../wire/index.ts';
 import type { NotificationContent, OpenOptions } from './engine-api.ts';
 
 /** Errors that say that nobody answers at the peer's control port. */
@@ -16,27 +16,78 @@ const UNREACHABLE: ReadonlySet<string> = new Set([
   'ERR_TE_SEGMENT_NOT_FOUND',
 ]);
 
+/** Capability of engines that read ids and outcomes of notifications. */
+export const NOTIFY_CAPABILITY = 'notify.1';
+const NOTIFY_ATTEMPTS = 3;
+
+/** The answer did not come, and the question may have arrived. */
+function isLost(error: unknown): boolean {
+  return error instanceof EngineError && error.code === 'ERR_TE_PEER_LOST';
+}
+
+/** What is known of peers whose segments are open. */
+export interface OpenPeers {
+  find(name: string): ControlAddress | undefined;
+  /** Extensions that the peer understands; none for peers that are not open. */
+  capabilities(name: string): readonly string[];
+}
+
 /** Messages to the control ports of peers, which are named by their segments. */
 export class ControlCalls {
   readonly #directory: SegmentDirectory;
   readonly #client: ControlClient;
-  readonly #opened: (name: string) => ControlAddress | undefined;
+  readonly #peers: OpenPeers;
+  readonly #identity: () => { readonly instance: string; readonly segment: string };
+  #sequence = 0;
 
-  /** @param opened the address of a segment that is open, so that it need not be looked up. */
   constructor(
     directory: SegmentDirectory,
     client: ControlClient,
-    opened: (name: string) => ControlAddress | undefined,
+    peers: OpenPeers,
+    identity: () => { readonly instance: string; readonly segment: string },
   ) {
     this.#directory = directory;
     this.#client = client;
-    this.#opened = opened;
+    this.#peers = peers;
+    this.#identity = identity;
   }
 
-  async notify(name: string, content: NotificationContent, options: OpenOptions): Promise<void> {
-    await this.#call(name, options, ({ host, rpcPort }) =>
-      this.#client.notify(host, rpcPort, content, options),
-    );
+  /**
+   * Sends a notification.
+   *
+   * A peer of our own kind gets an id with it and takes it once, however often it is sent; so it is
+   * sent again when the answer is lost. To others it is only sent again when it surely did not
+   * arrive.
+   */
+  async notify(
+    name: string,
+    content: NotificationContent,
+    outcome: NotifyOutcome | undefined,
+    options: OpenOptions,
+  ): Promise<void> {
+    const understands = this.#peers.capabilities(name).includes(NOTIFY_CAPABILITY);
+    if (outcome !== undefined && outcome !== 'completed' && !understands) return;
+    const document: NotifyDocument = { name: content.name, message: content.message };
+    if (!understands) {
+      await this.#call(name, options, ({ host, rpcPort }) =>
+        this.#client.notify(host, rpcPort, document, options),
+      );
+      return;
+    }
+    this.#sequence += 1;
+    const { instance, segment } = this.#identity();
+    const extras = { instance, sequence: this.#sequence, segment };
+    const marked = { ...document, extras: outcome === undefined ? extras : { ...extras, outcome } };
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.#call(name, options, ({ host, rpcPort }) =>
+          this.#client.notify(host, rpcPort, marked, options),
+        );
+        return;
+      } catch (error) {
+        if (attempt >= NOTIFY_ATTEMPTS || !isLost(error)) throw error;
+      }
+    }
   }
 
   /** False when nobody answers; errors of the directory itself are thrown. */
@@ -72,7 +123,7 @@ export class ControlCalls {
     options: OpenOptions,
     run: (address: ControlAddress) => Promise<T>,
   ): Promise<T> {
-    const known = this.#opened(name);
+    const known = this.#peers.find(name);
     if (known === undefined) return run(await this.#directory.locate(name, options));
     try {
       return await run(known);

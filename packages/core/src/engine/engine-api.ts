@@ -6,12 +6,20 @@ import type { Random } from '../base/random.ts';
 import type { MemoryLike } from '../memory/buffer-store.ts';
 import type { Permission } from '../memory/permission.ts';
 import type { MetadataStore } from '../metadata/metadata-store.ts';
+import type { ControlLinks } from '../control/control-links.ts';
+import type { DestinationReport, RetryPolicy } from '../transfer/index.ts';
 import type { TransportFactory } from '../transport/transport.ts';
 
 /** Bounds that a user may change; every one has a finite default. */
 export interface EngineLimits {
   /** Time a transfer may take when the call does not say, in milliseconds. Default 120,000. */
   readonly transferTimeoutMs: number;
+  /** Longest time without progress while something is in flight. Default 30,000. */
+  readonly stallTimeoutMs: number;
+  /** Bytes in flight towards one peer; a single longer slice still goes. Default 64 MiB. */
+  readonly inFlightBytesPerPeer: number;
+  /** Bytes submitted for one peer above which `segment.ready()` waits. Default 256 MiB. */
+  readonly pendingBytesPerPeer: number;
   /** Connecting to a control port. Default 5,000 (`MC_HANDSHAKE_CONNECT_TIMEOUT`). */
   readonly connectTimeoutMs: number;
   /** One exchange on a control port. Default 10,000. */
@@ -60,7 +68,10 @@ export interface EngineOptions {
   readonly clusterId?: string;
   /** Environment to read MC_* variables from. Default `process.env`. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
-  /** For tests and simulations. */
+  /** Decides what follows when a slice ends badly. Default: {@link standardRetryPolicy}. */
+  readonly retryPolicy?: RetryPolicy;
+  /** For tests and simulations: what stands in for sockets of control ports, time and chance. */
+  readonly controlLinks?: ControlLinks;
   readonly clock?: Clock;
   readonly random?: Random;
 }
@@ -76,10 +87,24 @@ export interface MemoryRegion {
   /** The memory itself, not a copy. */
   readonly bytes: Buffer;
   /**
-   * Withdraws the region. When the promise resolves no peer reads or writes it any more.
-   * @throws EngineError `ERR_TE_BATCH_BUSY` while own transfers use it.
+   * Withdraws the region. When the promise resolves nobody reads or writes it any more.
+   * @throws EngineError `ERR_TE_BATCH_BUSY` while own transfers use it (with `busy: 'refuse'`).
    */
-  unregister(options?: { readonly publish?: boolean }): Promise<void>;
+  unregister(options?: UnregisterOptions): Promise<void>;
+}
+
+export interface UnregisterOptions {
+  /** Publish the segment's document without the region now. Default true. */
+  readonly publish?: boolean;
+  /**
+   * What happens to transfers that use the region right now. No new one starts in any case.
+   * - `refuse` (default): own transfers make the call fail; transfers of peers are cut.
+   * - `wait`: all may end by themselves until `timeoutMs`; then they are cut.
+   * - `fence`: all are cut at once; own ones end as canceled.
+   */
+  readonly busy?: 'refuse' | 'wait' | 'fence';
+  /** For `wait`, in milliseconds. Default 5,000. */
+  readonly timeoutMs?: number;
 }
 
 export interface RegisterOptions {
@@ -108,6 +133,11 @@ export interface Segment {
   readonly tcpDataPort: number;
   /** Framing that the TCP data port speaks: 1 or 2. */
   readonly tcpProtoVersion: number;
+  /**
+   * Resolves when no more than `limits.pendingBytesPerPeer` bytes wait for this peer. Producers
+   * that await it before each submission never fill the memory with requests.
+   */
+  ready(options?: { readonly signal?: AbortSignal }): Promise<void>;
   /** Fetches the document again; the buffers change in place of the old ones. */
   refresh(options?: OpenOptions): Promise<void>;
   /** Gives up connections when nobody else has the segment open. */
@@ -146,7 +176,23 @@ export interface NotificationContent {
   readonly name: string;
   readonly message: string;
 }
-export type Notification = NotificationContent;
+
+/** A notification that belongs to a transfer. */
+export interface TransferNotification extends NotificationContent {
+  /**
+   * `completed` (default): sent only when every request completed, as C++ does. `settled`: sent
+   * however they ended, with the outcome; peers that cannot read an outcome (C++) are only told of
+   * completion.
+   */
+  readonly on?: 'completed' | 'settled';
+}
+
+export interface Notification extends NotificationContent {
+  /** Segment of the sender; absent for C++ senders. */
+  readonly from?: string;
+  /** How the transfer ended; absent when there was none, and for C++ senders. */
+  readonly outcome?: 'completed' | 'failed' | 'canceled';
+}
 
 export type Priority = 'high' | 'medium' | 'low';
 
@@ -155,8 +201,20 @@ export interface TransferOptions {
   readonly signal?: AbortSignal;
   /** Milliseconds from submission. Default `limits.transferTimeoutMs`. */
   readonly timeoutMs?: number;
-  /** Sent to the segment of the first request when all requests of the submission completed. */
-  readonly notify?: NotificationContent;
+  /** Milliseconds without progress. Default `limits.stallTimeoutMs`. */
+  readonly stallTimeoutMs?: number;
+  /** Sent to the segment of the first request when the submission ended. */
+  readonly notify?: TransferNotification;
+  /**
+   * Whether ranges that are written to may overlap inside one submission. Default `refuse`:
+   * overlapping ranges would end up with bytes of either. Addresses above 2^53 are not compared.
+   */
+  readonly overlap?: 'refuse' | 'allow';
+  /**
+   * `crc32`: every slice carries a checksum, which the receiver compares before it answers. Only
+   * with peers that understand it; others are refused. Default `none`.
+   */
+  readonly integrity?: 'none' | 'crc32';
   readonly priority?: Priority;
   /** Use this transport only. */
   readonly transport?: string;
@@ -178,6 +236,8 @@ export interface TaskStatus {
   /** Bytes known to be moved; a lower bound while running and after a failure. */
   readonly bytes: number;
   readonly error?: EngineError;
+  /** What is known about the destination; only after a failure. */
+  readonly destination?: DestinationReport;
 }
 
 export interface BatchStatus {
@@ -241,6 +301,8 @@ export interface ColumnResult extends TransferResult {
   readonly failed: number;
   /** Errors of failed ranges by index; only the first few thousand are kept. */
   readonly errors: ReadonlyMap<number, EngineError>;
+  /** What is known about the destinations of the same ranges. */
+  readonly destinations: ReadonlyMap<number, DestinationReport>;
 }
 
 export interface EngineStats {
@@ -295,6 +357,11 @@ export interface Engine extends AsyncDisposable {
   /** True when the peer's control port answers. */
   probe(target: Segment | string, options?: OpenOptions): Promise<boolean>;
   stats(): EngineStats;
+  /**
+   * Takes no new transfers and resolves when the running ones ended; what runs at the deadline is
+   * canceled. Peers can still read and write registered memory until `close`.
+   */
+  drain(options?: { readonly deadlineMs?: number }): Promise<void>;
   /** Ends everything, withdraws documents; every pending call ends. Idempotent. */
   close(): Promise<void>;
 }

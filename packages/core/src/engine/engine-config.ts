@@ -16,6 +16,9 @@ const EPHEMERAL = { min: 32768, max: 60999 };
 
 const DEFAULT_LIMITS: EngineLimits = {
   transferTimeoutMs: 120_000,
+  stallTimeoutMs: 30_000,
+  inFlightBytesPerPeer: 64 * 1024 * 1024,
+  pendingBytesPerPeer: 256 * 1024 * 1024,
   connectTimeoutMs: 5_000,
   controlTimeoutMs: 10_000,
   controlFrameBytes: FRAME_BYTES_MIN,

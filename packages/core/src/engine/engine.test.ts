@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, describe, expect, it } from 'vitest';
 import { TaskState } from '../base/error-codes.ts';
 import type { EngineError } from '../base/errors.ts';
@@ -5,6 +6,7 @@ import { MemoryDirectory, MemoryStore } from '../metadata/memory-store.ts';
 import { MemoryNetwork, memoryTransport } from '../testing/index.ts';
 import type { TransportFactory } from '../transport/transport.ts';
 import { createEngine } from './create-engine.ts';
+import { flightOf } from './telemetry.ts';
 import type { Columns, Engine, EngineOptions } from './engine-api.ts';
 
 const open: Engine[] = [];
@@ -130,7 +132,7 @@ describe('engine', () => {
     expect(error.code).toBe('ERR_TE_ADDRESS_REJECTED');
     expect(error.message).toContain(target.segmentName);
     expect(error.message).toContain((region.address + 65_530n).toString(16));
-    expect(error.details).toMatchObject({ bytesDone: 0, attempts: 1, destination: 'quiescent' });
+    expect(error.details).toMatchObject({ bytesDone: 0, attempts: 1, destination: 'untouched' });
   });
 
   it('keeps permissions', async () => {
@@ -234,7 +236,7 @@ describe('batch', () => {
     const request = { opcode: 'write' as const, segment, local };
     batch.submit([
       { ...request, remoteAddress: region.address },
-      { ...request, remoteAddress: region.address - 1n },
+      { ...request, remoteAddress: region.address - 200n },
       { ...request, remoteAddress: region.address + 200n, opcode: 'read' },
     ]);
     expect(batch.status(0).state).toBe(TaskState.waiting);
@@ -288,7 +290,7 @@ describe('batch', () => {
     batch.submit([
       { opcode: 'write', segment: second, local, remoteAddress: theirs.address },
       { opcode: 'write', segment, local, remoteAddress: region.address + 65_520n },
-      { opcode: 'write', segment: second, local, remoteAddress: theirs.address + 1n },
+      { opcode: 'write', segment: second, local, remoteAddress: theirs.address + 32n },
     ]);
     await batch.settled;
     expect([0, 1, 2].map((index) => batch.status(index).state)).toEqual([4, 6, 6]);
@@ -303,12 +305,14 @@ describe('batch', () => {
     batch.submit(
       [
         { ...request, remoteAddress: region.address },
-        { ...request, remoteAddress: region.address },
+        { ...request, remoteAddress: region.address + 4n },
       ],
       { notify },
     );
     await batch.settled;
-    expect(target.takeNotifications()).toEqual([notify]);
+    expect(target.takeNotifications()).toEqual([
+      { ...notify, from: initiator.segmentName, outcome: 'completed' },
+    ]);
     batch.submit([{ ...request, remoteAddress: 1n }], { notify });
     await batch.settled;
     expect(target.takeNotifications()).toEqual([]);
@@ -486,5 +490,180 @@ describe('life', () => {
     expect(await code(engine(network, { transports: [{}] as never }))).toBe(
       'ERR_TE_INVALID_ARGUMENT',
     );
+  });
+});
+
+describe('runtime', () => {
+  it('tells peers of failures when asked, with the outcome', async () => {
+    const { initiator, target, region, segment } = await pair();
+    const notify = { name: 'n', message: 'm', on: 'settled' as const };
+    const request = { segment, local: Buffer.alloc(4, 1), remoteAddress: 1n };
+    expect(await code(initiator.write(request, { notify }))).toBe('ERR_TE_ADDRESS_REJECTED');
+    await initiator.write({ ...request, remoteAddress: region.address }, { notify });
+    const batch = initiator.createBatch(1);
+    batch.submit([{ ...request, opcode: 'write' }], { notify });
+    await batch.settled;
+    const local = await initiator.registerMemory(Buffer.alloc(8));
+    await initiator.submitColumns(
+      segment,
+      {
+        opcode: 'write',
+        localRegion: local,
+        localOffset: Float64Array.of(0),
+        remoteAddress: Float64Array.of(1),
+        length: Float64Array.of(8),
+      },
+      { notify },
+    );
+    expect(target.takeNotifications().map(({ outcome }) => outcome)).toEqual([
+      'failed',
+      'completed',
+      'failed',
+      'failed',
+    ]);
+  });
+
+  it('does not tell a peer of failures that could not read the outcome', async () => {
+    const network = new MemoryNetwork();
+    const transports = [memoryTransport(network, { name: 'tcp' })];
+    const target = await engine(network, { transports, strict: true });
+    const initiator = await engine(network, { transports });
+    const segment = await initiator.openSegment(target.segmentName);
+    const notify = { name: 'n', message: 'm', on: 'settled' as const };
+    const request = { segment, local: Buffer.alloc(4, 1), remoteAddress: 1n };
+    expect(await code(initiator.write(request, { notify }))).toBe('ERR_TE_ADDRESS_REJECTED');
+    expect(target.takeNotifications()).toEqual([]);
+    await initiator.notify(segment, { name: 'a', message: 'b' });
+    expect(target.takeNotifications()).toEqual([{ name: 'a', message: 'b' }]);
+  });
+
+  it('refuses destinations that overlap, unless they may', async () => {
+    const { initiator, memory, region, segment } = await pair();
+    const local = Buffer.from('abcdefgh');
+    const write = { opcode: 'write' as const, segment, local, length: 4 };
+    const requests = [
+      { ...write, remoteAddress: region.address + 3n, localOffset: 4 },
+      { ...write, remoteAddress: region.address },
+    ];
+    expect(() => initiator.createBatch(2).submit(requests)).toThrow(
+      /requests\[1\] and requests\[0\] write to the same bytes/,
+    );
+    expect(memory[0]).toBe(0);
+    const batch = initiator.createBatch(2);
+    batch.submit(requests, { overlap: 'allow' });
+    expect((await batch.settled).failed).toBe(0);
+    const read = { opcode: 'read' as const, segment, remoteAddress: region.address, length: 4 };
+    const reads = [
+      { ...read, local: local.subarray(0, 4) },
+      { ...read, local: local.subarray(3) },
+    ];
+    expect(() => initiator.createBatch(2).submit(reads)).toThrow(/ERR_TE_ADDRESS_OVERLAPPED/);
+    const same = await initiator.registerMemory(Buffer.alloc(16));
+    const columns: Columns = {
+      opcode: Uint8Array.of(1, 0, 1),
+      localRegion: same,
+      localOffset: Float64Array.of(0, 0, 8),
+      remoteAddress: BigUint64Array.of(region.address, region.address, region.address + 7n),
+      length: Float64Array.of(8, 8, 8),
+    };
+    expect(await code(initiator.submitColumns(segment, columns))).toBe('ERR_TE_ADDRESS_OVERLAPPED');
+    const result = await initiator.submitColumns(segment, columns, { overlap: 'allow' });
+    expect(result.failed).toBe(0);
+  });
+
+  it('says what is known about the destination of a failed range', async () => {
+    const { initiator, region, segment } = await pair();
+    const batch = initiator.createBatch(1);
+    batch.submit([
+      { opcode: 'write', segment, local: Buffer.alloc(8), remoteAddress: region.address - 8n },
+    ]);
+    await batch.settled;
+    const { error, destination } = batch.status(0);
+    expect(destination).toEqual({ state: 'untouched', appliedRanges: [], unknownRanges: [] });
+    expect(flightOf(error).map(({ kind }) => kind)).toContain('slice-failed');
+    expect(flightOf(new Error('other'))).toEqual([]);
+  });
+
+  it('publishes what happens on diagnostics channels', async () => {
+    const seen: unknown[] = [];
+    const listen = (message: unknown) => void seen.push(message);
+    subscribe('transfer-engine:settled', listen);
+    try {
+      const { initiator, target, region, segment } = await pair();
+      await initiator.write({ segment, local: Buffer.alloc(8), remoteAddress: region.address });
+      expect(seen).toEqual([
+        expect.objectContaining({
+          engine: initiator.segmentName,
+          peer: target.segmentName,
+          ranges: 1,
+          failed: 0,
+          bytes: 8,
+        }),
+      ]);
+    } finally {
+      unsubscribe('transfer-engine:settled', listen);
+    }
+  });
+
+  it('drains: nothing new starts, what runs may end', async () => {
+    const { initiator, region, segment } = await pair();
+    const request = { segment, local: Buffer.alloc(8, 1), remoteAddress: region.address };
+    const running = initiator.write(request);
+    const drained = initiator.drain();
+    expect(await code(initiator.write(request))).toBe('ERR_TE_CLOSED');
+    await running;
+    await drained;
+    expect(initiator.stats().tasksActive).toBe(0);
+    expect(await initiator.probe(segment)).toBe(true);
+  });
+
+  it('lets unregistering wait for transfers, or cut them', async () => {
+    const { initiator, region, segment } = await pair();
+    const local = await initiator.registerMemory(Buffer.alloc(1024, 1));
+    const request = { segment, local, remoteAddress: region.address };
+    const first = initiator.write(request);
+    expect(await code(local.unregister())).toBe('ERR_TE_BATCH_BUSY');
+    expect(await code(local.unregister({ busy: 'later' as never }))).toBe(
+      'ERR_TE_INVALID_ARGUMENT',
+    );
+    await local.unregister({ busy: 'wait' });
+    expect((await first).bytes).toBe(1024);
+    const again = await initiator.registerMemory(local.bytes);
+    expect(again.address).not.toBe(local.address);
+    const second = code(initiator.write({ ...request, local: again }));
+    await again.unregister({ busy: 'fence' });
+    expect(['no error', 'ERR_TE_CANCELED']).toContain(await second);
+  });
+
+  it('makes producers wait while much is pending', async () => {
+    const { initiator, region, segment } = await pair({
+      initiator: { limits: { pendingBytesPerPeer: 1000 } },
+    });
+    await segment.ready();
+    const running = initiator.write({
+      segment,
+      local: Buffer.alloc(2000),
+      remoteAddress: region.address,
+    });
+    const aborted = segment.ready({ signal: AbortSignal.abort(new Error('enough')) });
+    await expect(aborted).rejects.toThrow('enough');
+    let ready = false;
+    const waiting = segment.ready().then(() => (ready = true));
+    await Promise.resolve();
+    expect(ready).toBe(false);
+    await running;
+    await waiting;
+  });
+
+  it('refuses checksums towards peers that do not understand them', async () => {
+    const { initiator, region, segment } = await pair();
+    const request = { segment, local: Buffer.alloc(8, 1), remoteAddress: region.address };
+    expect(await code(initiator.write(request, { integrity: 'crc32' }))).toBe(
+      'ERR_TE_NOT_SUPPORTED_TRANSPORT',
+    );
+    const own = await initiator.registerMemory(Buffer.alloc(8));
+    const inside = { ...request, segment: initiator.localSegment, remoteAddress: own.address };
+    await initiator.write(inside, { integrity: 'crc32' });
+    expect(own.bytes[7]).toBe(1);
   });
 });

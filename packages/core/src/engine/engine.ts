@@ -1,13 +1,15 @@
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import { EngineError, invalidArgument } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { ControlServer } from '../control/control-server.ts';
+import type { ControlListener } from '../control/control-links.ts';
 import type { NotifyInbox } from '../control/notify-inbox.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { MemoryLike } from '../memory/buffer-store.ts';
+import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDirectory } from '../metadata/segment-directory.ts';
-import { PeerQueue, type TransferMachine } from '../transfer/index.ts';
+import type { PeerQueue, Submission, TransferMachine } from '../transfer/index.ts';
 import type { Transport } from '../transport/transport.ts';
+import type { NotifyDocument, NotifyOutcome } from '../wire/index.ts';
 import { BatchHandle } from './batch-handle.ts';
 import { transferColumns } from './column-transfer.ts';
 import type { ControlCalls } from './control-calls.ts';
@@ -24,6 +26,7 @@ import type {
   OpenOptions,
   RegisterOptions,
   Segment,
+  TransferNotification,
   TransferOptions,
   TransferRequest,
   TransferResult,
@@ -57,9 +60,9 @@ export interface EngineParts {
   readonly transports: readonly Transport[];
   readonly directory: SegmentDirectory;
   readonly segments: SegmentTable;
-  readonly controlServer: ControlServer;
+  readonly controlServer: ControlListener;
   readonly control: ControlCalls;
-  readonly inbox: NotifyInbox;
+  readonly inbox: NotifyInbox<NotifyDocument>;
 }
 
 /** The engine as users hold it: names the rooms and joins them; no logic of its own. */
@@ -72,6 +75,7 @@ export class TransferEngineCore implements Engine {
   #closing: Promise<void> | undefined;
   #cancelRefresh: CancelTimer | undefined;
   #notificationsSent = 0;
+  #draining = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
@@ -85,8 +89,9 @@ export class TransferEngineCore implements Engine {
       limits: parts.config.limits,
       transportNames: new Set(parts.transports.map((transport) => transport.name)),
       peerOf: (segment, argument) => this.#peerOf(segment, argument),
-      assertOpen: () => this.#assertOpen(),
-      notify: (name, notification) => this.notify(name, notification),
+      assertOpen: () => this.#assertTakesTransfers(),
+      logger: parts.logger,
+      notify: (peer, notification, outcome) => this.#notifyOf(peer, notification, outcome),
     });
     this.#scheduleRefresh();
   }
@@ -120,7 +125,7 @@ export class TransferEngineCore implements Engine {
   }
 
   createBatch(capacity: number): Batch {
-    this.#assertOpen();
+    this.#assertTakesTransfers();
     return new BatchHandle(capacity, this.#transfers);
   }
 
@@ -147,27 +152,16 @@ export class TransferEngineCore implements Engine {
   ): Promise<void> {
     this.#assertOpen();
     checkNotification(notification, 'notification');
-    const name = this.#nameOf(target);
-    if (name === this.segmentName) {
-      if (!this.#parts.inbox.push(notification)) {
-        throw new EngineError(
-          'ERR_TE_TOO_MANY_REQUESTS',
-          'the own inbox is full; take notifications',
-        );
-      }
-    } else {
-      await this.#parts.control.notify(name, notification, this.#waitOptions(options));
-    }
-    this.#notificationsSent += 1;
+    await this.#send(this.#nameOf(target), notification, undefined, options);
   }
 
   notifications(options: { readonly signal?: AbortSignal } = {}): AsyncIterable<Notification> {
     this.#assertOpen();
-    return this.#parts.inbox.iterate(options.signal);
+    return toNotifications(this.#parts.inbox.iterate(options.signal));
   }
 
   takeNotifications(): Notification[] {
-    return this.#parts.inbox.take();
+    return this.#parts.inbox.take().map(toNotification);
   }
 
   async probe(target: Segment | string, options: OpenOptions = {}): Promise<boolean> {
@@ -200,6 +194,71 @@ export class TransferEngineCore implements Engine {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async drain(options: { readonly deadlineMs?: number } = {}): Promise<void> {
+    this.#assertOpen();
+    const { deadlineMs = this.#parts.config.limits.transferTimeoutMs } = options;
+    if (typeof deadlineMs !== 'number' || !(deadlineMs >= 0)) {
+      throw invalidArgument('deadlineMs', deadlineMs, 'milliseconds, 0 or more');
+    }
+    this.#draining = true;
+    const running = [...this.#active()];
+    const cancelTimer = this.#parts.clock.schedule(deadlineMs, () => {
+      for (const submission of this.#active()) {
+        this.#transfers.cancel(
+          submission,
+          new Error(`the engine was drained for ${deadlineMs} ms`),
+        );
+      }
+    });
+    await Promise.all(running.map(({ peer }) => peer.whenBelow(0)));
+    cancelTimer();
+  }
+
+  /** Cancels own transfers that use a region as their local side. */
+  cancelTransfersOf(region: RegisteredRegion): void {
+    const reason = new Error(`region ${region.id} was unregistered`);
+    for (const submission of [...this.#active()]) {
+      if (submission.regions.includes(region)) this.#transfers.cancel(submission, reason);
+    }
+  }
+
+  *#active(): Iterable<Submission> {
+    yield* this.#parts.segments.active();
+    yield* this.localSegment.queue.active;
+  }
+
+  /** Sends to a peer or, for the own name, into the own inbox. */
+  async #send(
+    name: string,
+    content: NotificationContent,
+    outcome: NotifyOutcome | undefined,
+    options: OpenOptions,
+  ): Promise<void> {
+    const { inbox, control } = this.#parts;
+    if (name !== this.segmentName) {
+      await control.notify(name, content, outcome, this.#waitOptions(options));
+    } else {
+      const { message } = content;
+      const extras = { instance: 'self', sequence: 1, segment: name };
+      const marked = outcome === undefined ? extras : { ...extras, outcome };
+      if (!inbox.push({ name: content.name, message, extras: marked })) {
+        throw new EngineError(
+          'ERR_TE_TOO_MANY_REQUESTS',
+          'the own inbox is full; take notifications',
+        );
+      }
+    }
+    this.#notificationsSent += 1;
+  }
+
+  #notifyOf(
+    peer: PeerQueue,
+    { name, message }: TransferNotification,
+    outcome: NotifyOutcome,
+  ): Promise<void> {
+    return this.#send(peer.name, { name, message }, outcome, {});
   }
 
   async #close(): Promise<void> {
@@ -259,6 +318,15 @@ export class TransferEngineCore implements Engine {
     );
   }
 
+  #assertTakesTransfers(): void {
+    this.#assertOpen();
+    if (!this.#draining) return;
+    throw new EngineError(
+      'ERR_TE_CLOSED',
+      `the engine "${this.segmentName}" is being drained and takes no new transfers`,
+    );
+  }
+
   #scheduleRefresh(): void {
     const { refreshIntervalMs, limits } = this.#parts.config;
     if (refreshIntervalMs === 0) return;
@@ -268,4 +336,16 @@ export class TransferEngineCore implements Engine {
       });
     });
   }
+}
+
+function toNotification({ name, message, extras }: NotifyDocument): Notification {
+  if (extras === undefined) return { name, message };
+  const { segment: from, outcome } = extras;
+  return outcome === undefined ? { name, message, from } : { name, message, from, outcome };
+}
+
+async function* toNotifications(
+  items: AsyncIterable<NotifyDocument>,
+): AsyncGenerator<Notification> {
+  for await (const item of items) yield toNotification(item);
 }

@@ -1,3 +1,4 @@
+import type { Clock } from '../base/clock.ts';
 import { EngineError, invalidArgument } from '../base/errors.ts';
 import { BufferStore, isMemoryLike, type MemoryLike } from '../memory/buffer-store.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
@@ -5,7 +6,16 @@ import { PERMISSIONS, type Permission } from '../memory/permission.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDraft } from '../segment/segment-descriptor.ts';
 import type { Transport } from '../transport/transport.ts';
-import type { MemoryRegion, RegisterOptions, SegmentBuffer } from './engine-api.ts';
+import type {
+  MemoryRegion,
+  RegisterOptions,
+  SegmentBuffer,
+  UnregisterOptions,
+} from './engine-api.ts';
+
+/** Default of `timeoutMs` when unregistering waits, in milliseconds. */
+const UNREGISTER_WAIT_MS = 5_000;
+const BUSY_MODES = ['refuse', 'wait', 'fence'] as const;
 
 /** A region as users hold it. */
 export class EngineMemoryRegion implements MemoryRegion {
@@ -42,8 +52,8 @@ export class EngineMemoryRegion implements MemoryRegion {
     return (this.registered.store as BufferStore).bytes;
   }
 
-  unregister(options: { readonly publish?: boolean } = {}): Promise<void> {
-    return this.#memory.unregister(this.registered, options.publish ?? true);
+  unregister(options: UnregisterOptions = {}): Promise<void> {
+    return this.#memory.unregister(this.registered, options);
   }
 }
 
@@ -52,6 +62,9 @@ interface LocalMemoryDeps {
   readonly transports: readonly Transport[];
   readonly segmentName: () => string;
   readonly regionsMax: number;
+  readonly clock: Clock;
+  /** Ends own transfers that use a region. */
+  cancelTransfersOf(region: RegisteredRegion): void;
   /** Writes the segment's document to where peers look for it. */
   publish(): Promise<void>;
 }
@@ -97,8 +110,10 @@ export class LocalMemory {
     return regions.map((region) => new EngineMemoryRegion(region, this));
   }
 
-  async unregister(region: RegisteredRegion, publish: boolean): Promise<void> {
+  async unregister(region: RegisteredRegion, options: UnregisterOptions): Promise<void> {
     const { registry, transports } = this.#deps;
+    const { busy = 'refuse', timeoutMs = UNREGISTER_WAIT_MS, publish = true } = options;
+    if (!BUSY_MODES.includes(busy)) throw invalidArgument('busy', busy, BUSY_MODES.join(', '));
     if (registry.byId(region.id) !== region) {
       throw new EngineError(
         'ERR_TE_ADDRESS_NOT_REGISTERED',
@@ -106,24 +121,38 @@ export class LocalMemory {
         { details: { region: region.id } },
       );
     }
-    if (region.ownTransfers > 0) {
+    if (busy === 'refuse' && region.ownTransfers > 0) {
       throw new EngineError(
         'ERR_TE_BATCH_BUSY',
         `region ${region.id} is used by ${region.ownTransfers} own transfers that have not ended; ` +
-          'wait for them or cancel them first',
+          "wait for them, cancel them, or unregister with busy: 'wait' or 'fence'",
         { details: { region: region.id, transfers: region.ownTransfers } },
       );
     }
     registry.retire(region);
+    const idle = new Promise<void>((resolve) => region.whenIdle(resolve));
+    if (busy === 'wait') await this.#withinTime(idle, timeoutMs);
+    if (region.ownTransfers > 0) this.#deps.cancelTransfersOf(region);
     const results = await Promise.allSettled(
       transports.map((transport) => transport.detach?.([region])),
     );
-    await new Promise<void>((resolve) => region.whenIdle(resolve));
+    await idle;
     registry.forget(region);
     const failed = results.find((result) => result.status === 'rejected');
     if (publish && region.permission !== 'local-read-write') await this.#deps.publish();
-    if (failed !== undefined)
+    if (failed !== undefined) {
       throw EngineError.from(failed.reason, 'ERR_TE_MEMORY', 'unregistering memory');
+    }
+  }
+
+  #withinTime(work: Promise<void>, timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#deps.clock.schedule(timeoutMs, resolve);
+      void work.then(() => {
+        cancel();
+        resolve();
+      });
+    });
   }
 
   /** The local segment as transports describe it now. */

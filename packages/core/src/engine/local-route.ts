@@ -35,6 +35,8 @@ export class LocalRoute implements Route {
   readonly peer: Peer;
   readonly sliceBytes = TURN_BYTES / 4;
   readonly writeDurability = 'applied';
+  /** The same memory is read and written: there is no way on which a bit could turn. */
+  readonly checksums = true;
   readonly #registry: MemoryRegistry;
   readonly #sink: CompletionSink;
   readonly #slice = new Slice();

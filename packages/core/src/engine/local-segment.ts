@@ -2,9 +2,10 @@ import type { EngineError } from '../base/errors.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { SegmentDescriptor } from '../segment/segment-descriptor.ts';
 import { CANCEL_GRACE_MS, PeerQueue, type TransferMachine } from '../transfer/index.ts';
-import type { Segment, SegmentBuffer } from './engine-api.ts';
+import type { EngineLimits, Segment, SegmentBuffer } from './engine-api.ts';
 import type { LocalMemory } from './local-memory.ts';
 import { LocalRoute } from './local-route.ts';
+import { untilAborted } from './segment-table.ts';
 
 interface LocalSegmentDeps {
   readonly segmentName: string;
@@ -12,6 +13,7 @@ interface LocalSegmentDeps {
   readonly memory: LocalMemory;
   readonly registry: MemoryRegistry;
   readonly machine: TransferMachine;
+  readonly config: { readonly limits: EngineLimits };
 }
 
 /** The own memory is the truth; there is no document to go by. */
@@ -71,6 +73,13 @@ export class LocalSegment implements Segment {
 
   get tcpProtoVersion(): number {
     return this.#deps.memory.draft([]).tcpProtoVersion;
+  }
+
+  ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return untilAborted(
+      this.queue.whenBelow(this.#deps.config.limits.pendingBytesPerPeer),
+      options.signal,
+    );
   }
 
   /** The own document is always current. */

@@ -2,9 +2,15 @@ import { EngineError, invalidArgument } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { SegmentDirectory, ResolvedSegment } from '../metadata/segment-directory.ts';
 import type { SegmentDescriptor } from '../segment/segment-descriptor.ts';
-import { CANCEL_GRACE_MS, PeerQueue, type TransferMachine } from '../transfer/index.ts';
+import {
+  CANCEL_GRACE_MS,
+  PeerQueue,
+  type Submission,
+  type TransferMachine,
+} from '../transfer/index.ts';
 import type { Route, Transport } from '../transport/transport.ts';
 import type { OpenOptions, Segment, SegmentBuffer } from './engine-api.ts';
+import type { Telemetry } from './telemetry.ts';
 
 /** A peer's segment that somebody has open. */
 export class RemoteSegment {
@@ -59,6 +65,11 @@ export class SegmentHandle implements Segment {
     return this.remote.resolved.descriptor.tcpProtoVersion;
   }
 
+  ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    if (this.closed) return Promise.reject(segmentClosed(this.name));
+    return untilAborted(this.remote.queue.whenBelow(this.table.pendingBytesMax), options.signal);
+  }
+
   refresh(options: OpenOptions = {}): Promise<void> {
     if (this.closed) return Promise.reject(segmentClosed(this.name));
     return this.table.refresh(this.remote, options);
@@ -76,6 +87,9 @@ interface SegmentTableDeps {
   readonly machine: TransferMachine;
   readonly transports: readonly Transport[];
   readonly logger: Logger;
+  readonly telemetry: Telemetry;
+  /** Bytes that may wait for a peer before producers are told to wait. */
+  readonly pendingBytesMax: number;
 }
 
 /** Time for fetching a document again after trouble with a peer, in milliseconds. */
@@ -89,6 +103,15 @@ export class SegmentTable {
 
   constructor(deps: SegmentTableDeps) {
     this.#deps = deps;
+  }
+
+  get pendingBytesMax(): number {
+    return this.#deps.pendingBytesMax;
+  }
+
+  /** Submissions that have not settled, of all peers. */
+  *active(): Iterable<Submission> {
+    for (const { queue } of this.#byName.values()) yield* queue.active;
   }
 
   get size(): number {
@@ -112,6 +135,7 @@ export class SegmentTable {
     remote.queue.onTrouble = () => this.#refreshAfterTrouble(remote);
     this.#deps.machine.setRoutes(remote.queue, routes);
     this.#byName.set(name, remote);
+    this.#deps.telemetry.peer(name, 'opened');
     return new SegmentHandle(remote, this);
   }
 
@@ -128,7 +152,7 @@ export class SegmentTable {
     }
   }
 
-  /** Host and control port of an open segment; undefined when it is not open. */
+  /** Host, control port and document of an open segment; undefined when it is not open. */
   find(name: string): ResolvedSegment | undefined {
     return this.#byName.get(name)?.resolved;
   }
@@ -137,7 +161,12 @@ export class SegmentTable {
     remote.handles -= 1;
     if (remote.handles > 0 || this.#byName.get(remote.name) !== remote) return;
     this.#byName.delete(remote.name);
+    this.#deps.telemetry.peer(remote.name, 'closed');
     await this.#dismantle(remote, segmentClosed(remote.name));
+  }
+
+  capabilities(name: string): readonly string[] {
+    return this.#byName.get(name)?.resolved.descriptor.extras?.capabilities ?? [];
   }
 
   async closeAll(error: EngineError): Promise<void> {
@@ -232,6 +261,17 @@ function pathChanged(before: ResolvedSegment, after: ResolvedSegment): boolean {
       descriptor.devices,
     ]);
   return key(before) !== key(after);
+}
+
+/** The work, or the signal's reason as soon as it aborts. */
+export function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error);
+    if (signal.aborted) return onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 export function segmentClosed(name: string): EngineError {

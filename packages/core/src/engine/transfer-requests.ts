@@ -6,6 +6,7 @@ import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import { Opcode } from '../transport/slice.ts';
 import {
+  findOverlapNow,
   RowColumns,
   Submission,
   type PeerQueue,
@@ -13,7 +14,7 @@ import {
   type RowColumnsPool,
 } from '../transfer/index.ts';
 import type {
-  BatchRequest,
+  EngineLimits,
   OpcodeName,
   Priority,
   TransferOptions,
@@ -40,6 +41,9 @@ export interface CheckedRequest {
 
 export interface CheckedOptions {
   readonly timeoutMs: number;
+  readonly stallMs: number;
+  readonly overlap: 'refuse' | 'allow';
+  readonly checksum: boolean;
   readonly priority: PriorityClass;
   readonly transport: string | undefined;
 }
@@ -94,30 +98,117 @@ export function checkRequest(
 
 export function checkOptions(
   options: TransferOptions,
-  defaultTimeoutMs: number,
+  limits: EngineLimits,
   transports: ReadonlySet<string>,
 ): CheckedOptions {
-  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
-  if (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > TIMEOUT_MS_MAX) {
-    throw invalidArgument(
-      'timeoutMs',
-      timeoutMs,
-      `milliseconds above 0, at most ${TIMEOUT_MS_MAX}`,
-    );
+  const {
+    timeoutMs = limits.transferTimeoutMs,
+    stallTimeoutMs: stallMs = limits.stallTimeoutMs,
+    priority: priorityName = 'medium',
+    overlap = 'refuse',
+    integrity = 'none',
+    transport,
+    notify,
+  } = options;
+  checkMilliseconds('timeoutMs', timeoutMs);
+  checkMilliseconds('stallTimeoutMs', stallMs);
+  const priority = PRIORITY_CLASSES[priorityName] as PriorityClass | undefined;
+  if (priority === undefined) {
+    throw invalidArgument('priority', priorityName, '"high", "medium" or "low"');
   }
-  const priority = PRIORITY_CLASSES[options.priority ?? 'medium'] as PriorityClass | undefined;
-  if (priority === undefined)
-    throw invalidArgument('priority', options.priority, '"high", "medium" or "low"');
-  const { transport, notify } = options;
+  if (overlap !== 'refuse' && overlap !== 'allow') {
+    throw invalidArgument('overlap', overlap, '"refuse" or "allow"');
+  }
+  if (integrity !== 'none' && integrity !== 'crc32') {
+    throw invalidArgument('integrity', integrity, '"none" or "crc32"');
+  }
   if (transport !== undefined && !transports.has(transport)) {
-    throw invalidArgument(
-      'transport',
-      transport,
-      [...transports].join(', ') || 'none: no transports were given',
+    const known = [...transports].join(', ') || 'none: no transports were given';
+    throw invalidArgument('transport', transport, known);
+  }
+  if (notify !== undefined) {
+    checkNotification(notify, 'notify');
+    if (notify.on !== undefined && notify.on !== 'completed' && notify.on !== 'settled') {
+      throw invalidArgument('notify.on', notify.on, '"completed" or "settled"');
+    }
+  }
+  return { timeoutMs, stallMs, overlap, checksum: integrity === 'crc32', priority, transport };
+}
+
+function checkMilliseconds(name: string, value: unknown): void {
+  if (typeof value === 'number' && value > 0 && value <= TIMEOUT_MS_MAX) return;
+  throw invalidArgument(name, value, `milliseconds above 0, at most ${TIMEOUT_MS_MAX}`);
+}
+
+/** Refuses a submission that no route of the peer can carry as asked. */
+export function checkPeer(peer: PeerQueue, options: CheckedOptions): void {
+  const named = peer.routes.filter(
+    ({ route }) => options.transport === undefined || route.transport.name === options.transport,
+  );
+  if (named.length === 0) {
+    const reaching = peer.routes.map(({ route }) => route.transport.name).join(', ') || 'none';
+    throw new EngineError(
+      'ERR_TE_NOT_SUPPORTED_TRANSPORT',
+      `"${peer.name}" is not reached by ${options.transport ?? 'any transport'}; transports that reach it: ` +
+        `${reaching}. Leave out the option transport, or refresh the segment`,
+      { details: { peer: peer.name } },
     );
   }
-  if (notify !== undefined) checkNotification(notify, 'notify');
-  return { timeoutMs, priority, transport };
+  if (options.checksum && !named.some(({ route }) => route.checksums === true)) {
+    throw new EngineError(
+      'ERR_TE_NOT_SUPPORTED_TRANSPORT',
+      `"${peer.name}" does not understand checksums; only engines of this kind do, and not in strict ` +
+        "mode. Leave out integrity: 'crc32'",
+      { details: { peer: peer.name } },
+    );
+  }
+}
+
+/**
+ * Refuses ranges that would be written to twice: at a peer for writes, in own memory for reads.
+ */
+export function checkOverlap(requests: readonly CheckedRequest[], argument: string): void {
+  if (requests.length < 2) return;
+  const spaces = new Map<unknown, number[]>();
+  requests.forEach((request, index) => {
+    if (request.length === 0) return;
+    const space = request.opcode === Opcode.write ? request.peer : memoryBehind(request.store);
+    const rows = spaces.get(space);
+    if (rows === undefined) spaces.set(space, [index]);
+    else rows.push(index);
+  });
+  for (const rows of spaces.values()) {
+    const found = findOverlapNow({
+      count: rows.length,
+      start: Float64Array.from(rows, (index) =>
+        destinationStart(requests[index] as CheckedRequest),
+      ),
+      length: Float64Array.from(rows, (index) => (requests[index] as CheckedRequest).length),
+    });
+    if (found !== undefined) {
+      throw overlapError(argument, rows[found[0]] as number, rows[found[1]] as number);
+    }
+  }
+}
+
+function destinationStart(request: CheckedRequest): number {
+  if (request.opcode === Opcode.write) return Number(request.remoteAddress);
+  const { store } = request;
+  return request.localOffset + (store instanceof BufferStore ? store.bytes.byteOffset : 0);
+}
+
+/** What tells two places in memory apart: views of one ArrayBuffer can overlap. */
+function memoryBehind(store: ByteStore): unknown {
+  return store instanceof BufferStore ? store.bytes.buffer : store;
+}
+
+export function overlapError(argument: string, first: number, second: number): EngineError {
+  return new EngineError(
+    'ERR_TE_ADDRESS_OVERLAPPED',
+    `${argument}[${first}] and ${argument}[${second}] write to the same bytes; the result would be ` +
+      "that of either. Take one out, or pass overlap: 'allow'",
+    { details: { first, second } },
+  );
 }
 
 export function checkNotification(notification: unknown, argument: string): void {
@@ -206,6 +297,8 @@ export function toSubmission(
     regions,
     onSettled,
   });
+  submission.stallMs = options.stallMs;
+  submission.checksum = options.checksum;
   submission.prepareRows(0, count);
   return submission;
 }

@@ -1,6 +1,6 @@
-import { TaskState } from '../base/error-codes.ts';
 import type { Clock } from '../base/clock.ts';
 import { EngineError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import {
   CANCEL_GRACE_MS,
@@ -9,17 +9,20 @@ import {
   type Submission,
   type TransferMachine,
 } from '../transfer/index.ts';
+import type { NotifyOutcome } from '../wire/index.ts';
 import type {
   BatchRequest,
   EngineLimits,
-  NotificationContent,
   OpcodeName,
+  TransferNotification,
   TransferOptions,
   TransferRequest,
   TransferResult,
 } from './engine-api.ts';
 import {
   checkOptions,
+  checkOverlap,
+  checkPeer,
   checkRequest,
   recycle,
   toSubmission,
@@ -32,13 +35,18 @@ export interface TransfersDeps {
   readonly machine: TransferMachine;
   readonly registry: MemoryRegistry;
   readonly clock: Clock;
+  readonly logger: Logger;
   readonly limits: EngineLimits;
   readonly transportNames: ReadonlySet<string>;
   readonly peerOf: PeerLookup;
   /** Throws when the engine is closed or closing. */
   assertOpen(): void;
-  /** Sends a notification to the control port of a peer. */
-  notify(segmentName: string, notification: NotificationContent): Promise<void>;
+  /** Sends a notification that belongs to a transfer. */
+  notify(
+    peer: PeerQueue,
+    notification: TransferNotification,
+    outcome: NotifyOutcome,
+  ): Promise<void>;
 }
 
 /** Where one request of a caller went. */
@@ -57,11 +65,7 @@ export class Transfers {
   }
 
   checkOptions(options: TransferOptions): CheckedOptions {
-    const checked = checkOptions(
-      options,
-      this.deps.limits.transferTimeoutMs,
-      this.deps.transportNames,
-    );
+    const checked = checkOptions(options, this.deps.limits, this.deps.transportNames);
     if (options.signal?.aborted === true) throw options.signal.reason;
     return checked;
   }
@@ -70,10 +74,13 @@ export class Transfers {
     return checkRequest(request, opcode, argument, this.deps.peerOf, this.deps.registry);
   }
 
-  checkAll(requests: readonly BatchRequest[]): CheckedRequest[] {
-    return requests.map((request, index) =>
+  checkAll(requests: readonly BatchRequest[], options: CheckedOptions): CheckedRequest[] {
+    const checked = requests.map((request, index) =>
       this.check(request, request.opcode, `requests[${index}]`),
     );
+    for (const peer of new Set(checked.map((request) => request.peer))) checkPeer(peer, options);
+    if (options.overlap === 'refuse') checkOverlap(checked, 'requests');
+    return checked;
   }
 
   /** Starts requests that may go to different peers; one submission for each peer. */
@@ -117,20 +124,19 @@ export class Transfers {
     this.deps.assertOpen();
     const checkedOptions = this.checkOptions(options);
     const checked = this.check(request, opcode, 'request');
+    checkPeer(checked.peer, checkedOptions);
     const submission = await this.#run(checked, checkedOptions, options.signal);
-    const state = submission.states[0];
+    const outcome = outcomeOf(submission);
     const result = resultOf(submission);
     recycle(submission, this.#pool);
-    if (submission.rowsFailed > 0) {
-      if (options.signal?.aborted === true && state === TaskState.canceled) {
-        throw options.signal.reason;
-      }
-      throw submission.firstError;
+    const { notify } = options;
+    if (outcome === 'completed') {
+      if (notify !== undefined) await this.notifyCompleted(checked.peer, notify, result.bytes);
+      return result;
     }
-    if (options.notify !== undefined) {
-      await this.notifyAfter(checked.peer, options.notify, result.bytes);
-    }
-    return result;
+    if (notify?.on === 'settled') await this.notifyFailed(checked.peer, notify, outcome);
+    if (options.signal?.aborted === true && outcome === 'canceled') throw options.signal.reason;
+    throw submission.firstError as EngineError;
   }
 
   /** Gives back what settled submissions used; nothing of them may be read by row after this. */
@@ -139,13 +145,13 @@ export class Transfers {
   }
 
   /** Sends the notification that belongs to completed requests. */
-  async notifyAfter(
+  async notifyCompleted(
     peer: PeerQueue,
-    notification: NotificationContent,
+    notification: TransferNotification,
     bytesMoved: number,
   ): Promise<void> {
     try {
-      await this.deps.notify(peer.name, notification);
+      await this.deps.notify(peer, notification, 'completed');
     } catch (error) {
       const cause = EngineError.from(error);
       throw new EngineError(
@@ -155,6 +161,20 @@ export class Transfers {
         { cause, details: { peer: peer.name, bytesDone: bytesMoved, transferCompleted: true } },
       );
     }
+  }
+
+  /** Tells a peer that a transfer failed. That it did is what the caller hears in any case. */
+  async notifyFailed(
+    peer: PeerQueue,
+    notification: TransferNotification,
+    outcome: 'failed' | 'canceled',
+  ): Promise<void> {
+    await this.deps.notify(peer, notification, outcome).catch((error: unknown) => {
+      this.deps.logger.warn(
+        { peer: peer.name, error },
+        'could not tell a peer that a transfer failed',
+      );
+    });
   }
 
   cancel(submission: Submission, reason: unknown): void {
@@ -183,6 +203,12 @@ export class Transfers {
       this.submit(submission, options.timeoutMs);
     });
   }
+}
+
+/** How a settled submission ended, in the words of a notification. */
+export function outcomeOf(submission: Submission): NotifyOutcome {
+  if (submission.rowsFailed === 0) return 'completed';
+  return submission.firstError?.code === 'ERR_TE_CANCELED' ? 'canceled' : 'failed';
 }
 
 export function resultOf(submission: Submission): TransferResult {

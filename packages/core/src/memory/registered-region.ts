@@ -22,7 +22,7 @@ export class RegisteredRegion {
   /** Own transfers that use the region as their local side and have not ended. */
   ownTransfers = 0;
   #pins = 0;
-  #onIdle: (() => void) | undefined;
+  #onIdle: (() => void)[] | undefined;
 
   constructor(init: {
     id: number;
@@ -54,15 +54,15 @@ export class RegisteredRegion {
   unpin(): void {
     this.#pins -= 1;
     if (this.#pins === 0 && this.#onIdle !== undefined) {
-      const onIdle = this.#onIdle;
+      const callbacks = this.#onIdle;
       this.#onIdle = undefined;
-      onIdle();
+      for (const callback of callbacks) callback();
     }
   }
 
   /** Calls back when no pin is left; at once if there is none. */
   whenIdle(callback: () => void): void {
     if (this.#pins === 0) callback();
-    else this.#onIdle = callback;
+    else (this.#onIdle ??= []).push(callback);
   }
 }

@@ -28,6 +28,8 @@ export function createTestHost(overrides: TestHostOverrides = {}): TransportHost
     sink: new RecordingSink(),
     registry: given.registry ?? new MemoryRegistry(new AddressSpace(random)),
     segmentName: 'test',
+    instance: 'test-instance',
+    strict: false,
     bindHost: '127.0.0.1',
     portRange: undefined,
     environment: {},

@@ -1,4 +1,5 @@
 /** Inner door of the room for the engine and for tests. */
+export { findOverlap, findOverlapNow } from './overlap.ts';
 export { PeerQueue, RouteState } from './peer-queue.ts';
 export { RowColumns, RowColumnsPool } from './row-columns.ts';
 export { Submission, type PriorityClass, type SubmissionColumns } from './submission.ts';

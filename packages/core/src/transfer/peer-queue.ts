@@ -3,7 +3,7 @@ import type { SegmentDescriptor } from '../segment/segment-descriptor.ts';
 import type { Route } from '../transport/transport.ts';
 import { RetryBudget } from './retry.ts';
 import { RouteHealth } from './route-health.ts';
-import type { PriorityClass, Submission } from './submission.ts';
+import type { Submission } from './submission.ts';
 
 /** What the machine remembers about one route. */
 export class RouteState extends WheelEntry {

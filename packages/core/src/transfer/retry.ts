@@ -40,6 +40,7 @@ const STEPS: Readonly<Record<Outcome, readonly RetryStep[]>> = {
   // Not asked for by the submission (such outcomes do not come here): the route was closed.
   [Outcome.canceled]: ['replay'],
   [Outcome.localFault]: ['transport', 'giveUp'],
+  [Outcome.corrupt]: ['lane', 'giveUp'],
 };
 
 export const standardRetryPolicy: RetryPolicy = ({ outcome, attempts, attemptsMax, quiescent }) => {

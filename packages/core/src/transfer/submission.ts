@@ -5,7 +5,8 @@ import { highWord, lowWord } from '../base/u64.ts';
 import type { ByteStore } from '../memory/byte-store.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { Aftermath } from '../transport/outcome.ts';
-import { Opcode, type Slice } from '../transport/slice.ts';
+import type { Opcode } from '../transport/slice.ts';
+import { type Slice } from '../transport/slice.ts';
 import type { PeerQueue, RouteState } from './peer-queue.ts';
 import { RowDamage, type ByteRange, type DestinationReport } from './row-damage.ts';
 import { sliceCount, sliceLength } from './slicing.ts';
@@ -98,6 +99,8 @@ export class Submission extends WheelEntry {
   deadlineMs = Number.POSITIVE_INFINITY;
   /** Longest time without progress while something is in flight, in milliseconds. */
   stallMs = Number.POSITIVE_INFINITY;
+  /** Slices travel with a checksum. */
+  checksum = false;
   onCheck: ((submission: Submission, nowMs: number) => void) | undefined;
 
   /** Next slice to post. */
@@ -240,6 +243,7 @@ export class Submission extends WheelEntry {
     into.store = typeof store === 'function' ? store(row) : store;
     into.offset = (columns.localOffset[row] as number) + part;
     into.length = length;
+    into.checksum = this.checksum;
     let low: number;
     let high: number;
     if (remoteAddress instanceof Float64Array) {

@@ -223,13 +223,16 @@ export class TransferMachine implements CompletionSink {
     route: RouteState,
     outcome: Outcome,
     error: EngineError | undefined,
-    aftermath: Aftermath,
+    latest: Aftermath,
   ): void {
     const { peer } = submission;
     const row = run.doneRow;
     const part = run.donePart;
     const length = run.doneLength;
     const attempts = run.retry?.attempts ?? 1;
+    // An attempt that touched nothing does not undo what an earlier one did.
+    const aftermath =
+      latest.destination === 'untouched' && run.retry !== undefined ? run.retry.aftermath : latest;
     run.stepDone(length);
     peer.inFlightBytes -= length;
     submission.attempts = Math.max(submission.attempts, attempts);
@@ -257,10 +260,13 @@ export class TransferMachine implements CompletionSink {
     }
     const reason = sliceError(outcome, error, attempts, budgetSpent);
     submission.sliceFailed(row, part, length, reason, aftermath);
-    if (outcome === Outcome.connectFailed || outcome === Outcome.peerLost) {
-      // The peer is gone as far as anybody can tell: the rest would only fail one by one.
-      // Ended by the next pump: a route is in the middle of reporting, and must not be asked now.
-      this.#givenUp.push({ submission, reason });
+    // The peer is gone as far as anybody can tell: the rest would only fail one by one.
+    // Ended by the next pump: a route is in the middle of reporting, and must not be asked now.
+    if (outcome === Outcome.peerLost) this.#givenUp.push({ submission, reason });
+    if (outcome === Outcome.connectFailed) {
+      for (const other of peer.active) {
+        if (!this.#hasOtherRoute(other, route)) this.#givenUp.push({ submission: other, reason });
+      }
     }
   }
 
@@ -277,8 +283,18 @@ export class TransferMachine implements CompletionSink {
     }
     retry.avoid = step === 'transport' ? route : undefined;
     if (aftermath.destination !== 'untouched') retry.aftermath = aftermath;
-    (submission.retries ??= []).push(retry);
+    submission.retries ??= [];
+    // A slice that failed goes first: its attempts tell soonest that the peer is gone.
+    if (step === 'replay') submission.retries.push(retry);
+    else submission.retries.unshift(retry);
     submission.peer.enqueue(submission, submission.waitingSinceMs);
+  }
+
+  /** Whether a submission can go on over another transport than the one that failed. */
+  #hasOtherRoute(submission: Submission, failed: RouteState): boolean {
+    return submission.peer.routes.some(
+      (state) => state !== failed && state.health.state === 'open' && isAllowed(submission, state),
+    );
   }
 
   #afterFailure(route: RouteState, peer: PeerQueue, outcome: Outcome): void {
@@ -379,8 +395,7 @@ export class TransferMachine implements CompletionSink {
   ): RouteState | undefined {
     let fallback: RouteState | undefined;
     for (const state of peer.routes) {
-      const { transportName } = submission;
-      if (transportName !== undefined && state.route.transport.name !== transportName) continue;
+      if (!isAllowed(submission, state)) continue;
       if (state.health.state !== 'open' && !state.open) continue;
       if (retry?.avoid !== state) return state.open ? state : fallback;
       if (state.open) fallback = state;
@@ -448,4 +463,11 @@ export class TransferMachine implements CompletionSink {
     this.#routes.delete(route);
     this.#wheel.remove(known.state);
   }
+}
+
+/** Whether the route can carry the submission as it was asked for. */
+function isAllowed(submission: Submission, { route }: RouteState): boolean {
+  const { transportName } = submission;
+  if (transportName !== undefined && route.transport.name !== transportName) return false;
+  return !submission.checksum || route.checksums === true;
 }

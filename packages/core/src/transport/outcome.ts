@@ -25,6 +25,8 @@ export const Outcome = {
   canceled: 7,
   /** Something on our side failed; the error says what. */
   localFault: 8,
+  /** The bytes that arrived are not the bytes that were sent; the destination holds garbage. */
+  corrupt: 9,
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 

@@ -21,6 +21,8 @@ export class Slice {
   addressHigh = 0;
   /** 0 for the first try. Transports with several paths may take another one for later tries. */
   attempt = 0;
+  /** The bytes travel with a checksum; only asked of routes with `checksums`. */
+  checksum = false;
 }
 
 /**

@@ -56,6 +56,10 @@ export interface TransportHost {
   readonly registry: MemoryRegistry;
   /** Name of the local segment. */
   readonly segmentName: string;
+  /** Random id of this start of the engine, as published to engines of its own kind. */
+  readonly instance: string;
+  /** Nothing that C++ engines do not know may be published or sent. */
+  readonly strict: boolean;
   /** Address to listen on; undefined means every interface (both families). */
   readonly bindHost: string | undefined;
   /** Ports to listen on, inclusive; undefined means one that the system chooses. */
@@ -95,6 +99,8 @@ export interface Route {
    * tell for writes (v1 TCP).
    */
   readonly writeDurability: 'applied' | 'sent';
+  /** True when slices can travel with a checksum that the receiver compares. Default false. */
+  readonly checksums?: boolean;
   /**
    * Takes slices from the front of `run` as long as there is room for each, and returns how many
    * it took. All that it takes from one call ends in order. Taking fewer than offered is

@@ -31,6 +31,8 @@ export {
   encodeProbe,
   encodeProbeReply,
   type NotifyDocument,
+  type NotifyExtras,
+  type NotifyOutcome,
   type NotifyReply,
 } from './notify-document.ts';
 export { decodeRpcMeta, encodeRpcMeta, type RpcMetaDocument } from './rpc-meta-document.ts';
