@@ -71,6 +71,8 @@ export class Lane implements ByteConsumer {
   #phaseTimer: CancelTimer | undefined;
   #flushQueued = false;
   #writing = false;
+  /** The group that is being written did not go out at once, so its end is news. */
+  #delayed = false;
   #opened = false;
   #everybody = false;
   #fault: Fault | undefined;
@@ -225,7 +227,7 @@ export class Lane implements ByteConsumer {
     this.#timer.ensure(Math.min(settings.statusTimeoutMs, settings.stallTimeoutMs));
     counters.initiatorBytesOut += group.bytes;
     this.#writing = true;
-    writeGroup(this.#socket as Socket, group, this.#onWritten);
+    this.#delayed = writeGroup(this.#socket as Socket, group, this.#onWritten);
   }
 
   readonly #onWritten = (error?: Error | null): void => {
@@ -235,7 +237,7 @@ export class Lane implements ByteConsumer {
     this.#group.clear();
     const due = this.#machine.answerDue;
     this.#machine.transmitted();
-    this.#lastActivityMs = this.#deps.clock.nowMs();
+    if (this.#delayed) this.#lastActivityMs = this.#deps.clock.nowMs();
     if (!due && this.#machine.answerDue) this.#waitingSinceMs = this.#lastActivityMs;
     this.#settle();
     this.#tellProgress();

@@ -37,6 +37,8 @@ export class ServerSession implements ByteConsumer {
   readonly #socket: Socket;
   readonly #feed: CopyFeed | undefined;
   #writing = false;
+  /** The group that is being written did not go out at once, so its end is news. */
+  #delayed = false;
   #inputEnded = false;
   #ended = false;
   #done = false;
@@ -115,7 +117,7 @@ export class ServerSession implements ByteConsumer {
     if (this.#group.bytes === 0) return;
     this.#deps.counters.targetBytesOut += this.#group.bytes;
     this.#writing = true;
-    writeGroup(this.#socket, this.#group, this.#onWritten);
+    this.#delayed = writeGroup(this.#socket, this.#group, this.#onWritten);
   }
 
   readonly #onWritten = (error?: Error | null): void => {
@@ -124,7 +126,7 @@ export class ServerSession implements ByteConsumer {
     try {
       this.#writing = false;
       this.#group.clear();
-      this.#lastActivityMs = this.#deps.clock.nowMs();
+      if (this.#delayed) this.#lastActivityMs = this.#deps.clock.nowMs();
       const paused = this.#machine.paused;
       this.#machine.transmitted();
       this.#advance();
