@@ -139,6 +139,41 @@ describe('lane towards a v2 peer', () => {
     expect(ended.slice(1).map(at)).toEqual(['untouched', 'untouched']);
   });
 
+  it('finds a refusal though the peer resets the connection right behind it', async () => {
+    // As C++ targets do: they close with the payload unread.
+    const peer = await start((socket) => {
+      socket.once('data', () => {
+        socket.pause();
+        socket.write(STATUS_REJECTED, () => socket.destroy());
+      });
+    });
+    const source = pattern(1024 * 1024, 1);
+    for (let round = 0; round < 20; round += 1) {
+      const ended = await run(peer, write(source, 1), write(source, 2), write(source, 3));
+      expect(codes(ended)).toEqual([Outcome.rejected, Outcome.replay, Outcome.replay]);
+    }
+  });
+
+  it('tells of the progress of slices that take long, and not of others', async () => {
+    const peer = await start((socket) =>
+      socket.once('data', () => socket.write(Buffer.concat([STATUS_OK, Buffer.alloc(3_000_000)]))),
+    );
+    const long = new TestRun([read(Buffer.alloc(4_000_000), 1)]);
+    peer.route().post(long);
+    await eventually(() => peer.initiator.count('initiatorBytesIn') === 3_000_008);
+    expect(peer.sink.progressOf(long)).toBeGreaterThan(1);
+    await peer.route().close();
+    expect(peer.sink.of(long)[0]?.aftermath).toEqual({
+      destination: 'quiescent',
+      appliedBytes: 3_000_000,
+    });
+    const short = await start((socket) => acknowledge(socket, 1_000_000));
+    const posted = new TestRun([write(pattern(1_000_000, 1), 1)]);
+    short.route().post(posted);
+    await short.sink.settled(posted, 1);
+    expect(short.sink.progressOf(posted)).toBe(0);
+  });
+
   it('lets go of the source of a large refused write before it says so', async () => {
     const peer = await start((socket) => {
       socket.pause();

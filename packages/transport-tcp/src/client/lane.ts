@@ -15,8 +15,10 @@ import { InitiatorMachine } from '../session/initiator-machine.ts';
 import { TransmitGroup, type SlabPool } from '../session/transmit-group.ts';
 import { CopyFeed, directFeed, type ByteConsumer } from '../socket/byte-feed.ts';
 import { writeGroup } from '../socket/group-writer.ts';
+import { drainReceived } from '../socket/last-bytes.ts';
 import { LazyTimer } from '../socket/lazy-timer.ts';
 import type { TcpSettings } from '../tcp-options.ts';
+import { SOCKET_OPTIONS } from '../socket/socket-options.ts';
 import { connectFault, isPeerReset, reasonOf } from './socket-errors.ts';
 
 /** What hears of a lane's life. */
@@ -231,8 +233,12 @@ export class Lane implements ByteConsumer {
   }
 
   readonly #onWritten = (error?: Error | null): void => {
-    // After an error or a destroy the socket's end follows, and settles everything.
-    if (error || this.#state !== 'open') return;
+    if (this.#state !== 'open') return;
+    if (error) {
+      // The socket's end follows, and settles everything; the peer may have said why before.
+      drainReceived(this.#socket as Socket, this);
+      return;
+    }
     this.#writing = false;
     this.#group.clear();
     const due = this.#machine.answerDue;
@@ -280,7 +286,7 @@ export class Lane implements ByteConsumer {
     const { host, port, settings, counters, clock, faults } = this.#deps;
     this.#state = 'connecting';
     counters.connectionsOpened += 1;
-    const options = { host, port, noDelay: true, allowHalfOpen: true };
+    const options = { host, port, allowHalfOpen: true, ...SOCKET_OPTIONS };
     try {
       this.#socket = connect(
         settings.directRead ? { ...options, onread: directFeed(this) } : options,

@@ -8,6 +8,7 @@ import type {
 } from '@transfer-engine/core/transport';
 import type { TcpCounters } from '../counters.ts';
 import type { SlabPool } from '../session/transmit-group.ts';
+import { SOCKET_OPTIONS } from '../socket/socket-options.ts';
 import type { TcpSettings } from '../tcp-options.ts';
 import type { SessionHeader } from '../wire/session-header.ts';
 import { listen, type ListenPlan } from './listen.ts';
@@ -39,7 +40,7 @@ export class TcpServer {
       target: { ...deps, onRefused: (header, reason) => this.#logRefusal(header, reason) },
       onClosed: (session) => this.#forget(session),
     };
-    const options = { pauseOnConnect: true, allowHalfOpen: true, noDelay: true };
+    const options = { pauseOnConnect: true, allowHalfOpen: true, ...SOCKET_OPTIONS };
     this.#server = createServer(options, (socket) => this.#accept(socket));
   }
 
