@@ -168,7 +168,7 @@ export function checkPeer(peer: PeerQueue, options: CheckedOptions): void {
  * Refuses ranges that would be written to twice: at a peer for writes, in own memory for reads.
  */
 export function checkOverlap(requests: readonly CheckedRequest[], argument: string): void {
-  if (requests.length < 2) return;
+  if (requests.length < 2 || ascend(requests)) return;
   const spaces = new Map<unknown, number[]>();
   requests.forEach((request, index) => {
     if (request.length === 0) return;
@@ -189,6 +189,24 @@ export function checkOverlap(requests: readonly CheckedRequest[], argument: stri
       throw overlapError(argument, rows[found[0]] as number, rows[found[1]] as number);
     }
   }
+}
+
+/** True when all destinations lie in one space and ascend: the usual case, for the price of a pass. */
+function ascend(requests: readonly CheckedRequest[]): boolean {
+  const first = requests[0] as CheckedRequest;
+  const space = first.opcode === Opcode.write ? first.peer : memoryBehind(first.store);
+  let end = Number.NEGATIVE_INFINITY;
+  for (const request of requests) {
+    if (request.opcode !== first.opcode) return false;
+    if (request.store !== first.store || request.opcode === Opcode.write) {
+      const own = request.opcode === Opcode.write ? request.peer : memoryBehind(request.store);
+      if (own !== space) return false;
+    }
+    const start = destinationStart(request);
+    if (start < end) return false;
+    end = start + request.length;
+  }
+  return true;
 }
 
 function destinationStart(request: CheckedRequest): number {
