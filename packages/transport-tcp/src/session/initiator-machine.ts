@@ -129,8 +129,10 @@ export class InitiatorMachine implements FrameOwner {
       if (seq < 0) break;
       if (!ledger.begun) {
         if (group.room === 0) break;
-        if (!this.#hasMemory(seq)) continue;
+        const first = this.#firstWindow(seq, group);
+        if (first === undefined) continue;
         if (!this.#transmitHeader(seq, group)) break;
+        if (!this.#ring.isRead(seq)) this.#transmitPiece(first, group);
       }
       if (!this.#ring.isRead(seq) && !this.#transmitBody(seq, group)) break;
       ledger.sent();
@@ -144,12 +146,17 @@ export class InitiatorMachine implements FrameOwner {
     this.#ledger.written();
   }
 
-  /** A slice whose local memory is gone ends here, and nothing of it is sent. */
-  #hasMemory(seq: number): boolean {
+  /**
+   * The memory that goes out with the header; for a READ, what is going to be filled. A slice whose
+   * memory is gone ends here, and nothing of it is sent.
+   */
+  #firstWindow(seq: number, group: TransmitGroup): Buffer | undefined {
     const ring = this.#ring;
-    if (windowOf(ring.store(seq), ring.offset(seq), ring.length(seq)) !== undefined) return true;
-    this.#ledger.drop(this.#faults.memoryLost(this.#subject(seq)));
-    return false;
+    const length = ring.length(seq);
+    const count = ring.isRead(seq) ? length : Math.min(length, group.room);
+    const window = windowOf(ring.store(seq), ring.offset(seq), count);
+    if (window === undefined) this.#ledger.drop(this.#faults.memoryLost(this.#subject(seq)));
+    return window;
   }
 
   /** False when the group is full. */
@@ -188,10 +195,14 @@ export class InitiatorMachine implements FrameOwner {
         this.#fail(this.#faults.memoryLost(this.#subject(seq)));
         return false;
       }
-      if (count > COPY_BYTES || !group.copy(window)) group.add(window);
-      this.#bodySent += count;
+      this.#transmitPiece(window, group);
     }
     return true;
+  }
+
+  #transmitPiece(window: Buffer, group: TransmitGroup): void {
+    if (window.length > COPY_BYTES || !group.copy(window)) group.add(window);
+    this.#bodySent += window.length;
   }
 
   // ---- receiving

@@ -1,5 +1,8 @@
-/** Payload of one group at most, so that the end of a write is heard often enough. */
-export const GROUP_BYTES = 512 * 1024;
+/**
+ * One group at most: a slice of 1 MiB with its header, or many small ones. Larger groups make the
+ * end of a write news too late, smaller ones cost throughput.
+ */
+const GROUP_BYTES = 1024 * 1024 + 4096;
 /** Payloads up to this size are copied behind their header: one chunk less to write. */
 export const COPY_BYTES = 1024;
 const SLAB_BYTES = 32 * 1024;
