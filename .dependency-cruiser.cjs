@@ -27,7 +27,18 @@ const mayImport = {
     'control',
   ],
   compat: ['base', 'engine'],
-  testing: ['base', 'memory', 'topology', 'segment', 'transport', 'metadata'],
+  // control and engine: simulations run whole engines.
+  testing: [
+    'base',
+    'wire',
+    'memory',
+    'topology',
+    'segment',
+    'transport',
+    'metadata',
+    'control',
+    'engine',
+  ],
 };
 
 const testFile = '[.]test[.]ts$';

@@ -41,6 +41,8 @@ const variants: readonly (readonly [string, number, SimOptions])[] = [
     3,
     { queueSlices: 5, lanesPerPeer: 3, faults: harmless },
   ],
+  ['simulated transport in bulk', 5, { bulk: 'bytes' }],
+  ['simulated transport in bulk, short queues', 6, { bulk: 'bytes', queueSlices: 3 }],
   ['simulated transport with one slow lane', 4, { lanesPerPeer: 1, bytesPerMs: 100_000 }],
 ];
 

@@ -3,6 +3,8 @@ import { invariant } from '../base/invariant.ts';
 
 /** Timers that one `advance` or `runAll` may fire before it is taken for an endless loop. */
 const TIMERS_MAX = 10_000_000;
+/** From this size on, a heap of mostly cancelled timers is rebuilt without them. */
+const COMPACT_FROM = 1_024;
 
 interface Timer {
   readonly atMs: number;
@@ -44,11 +46,12 @@ export class FakeClock implements Clock {
 
   schedule(delayMs: number, callback: () => void): CancelTimer {
     invariant(!Number.isNaN(delayMs), 'a delay is a number of milliseconds');
-    const timer: Timer = {
-      atMs: this.#nowMs + Math.max(delayMs, 0),
-      order: this.#order,
-      callback,
-    };
+    return this.scheduleAt(this.#nowMs + Math.max(delayMs, 0), callback);
+  }
+
+  /** Calls back at a time on this clock; at once in the next step when it has passed. */
+  scheduleAt(atMs: number, callback: () => void): CancelTimer {
+    const timer: Timer = { atMs, order: this.#order, callback };
     this.#order += 1;
     this.#pending += 1;
     this.#push(timer);
@@ -56,6 +59,9 @@ export class FakeClock implements Clock {
       if (timer.callback === undefined) return;
       timer.callback = undefined;
       this.#pending -= 1;
+      if (this.#heap.length > COMPACT_FROM && this.#heap.length > 4 * this.#pending) {
+        this.#compact();
+      }
     };
   }
 
@@ -122,6 +128,14 @@ export class FakeClock implements Clock {
   #top(): Timer | undefined {
     while (this.#heap.length > 0 && this.#heap[0]?.callback === undefined) this.#pop();
     return this.#heap[0];
+  }
+
+  /** Without cancelled timers. A sorted list is a heap. */
+  #compact(): void {
+    const live = this.#heap.filter(({ callback }) => callback !== undefined);
+    live.sort((a, b) => a.atMs - b.atMs || a.order - b.order);
+    this.#heap.length = 0;
+    for (const timer of live) this.#heap.push(timer);
   }
 
   #push(timer: Timer): void {

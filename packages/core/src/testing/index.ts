@@ -10,7 +10,8 @@ export { RecordingSink, type RecordedOutcome } from './recording-sink.ts';
 export { createTestHost, type TestHostOverrides } from './test-host.ts';
 export { TestRun, type SliceDescription } from './test-run.ts';
 export { applicableCases, type ComplianceCase } from './compliance-case.ts';
-export { storeCompliance, type StoreFixture } from './store-compliance.ts';
+export { storeCompliance } from './store-compliance.ts';
+export type { StoreFixture, StoreRequirement } from './store-fixture.ts';
 export { CheckedSink, checkedTransport, type CheckedSinkOptions } from './checked-sink.ts';
 export {
   SimNetwork,
@@ -20,6 +21,12 @@ export {
   type SimOptions,
   type Span,
 } from './sim-network.ts';
+export { ContentTags } from './content-tags.ts';
+export { SliceLedger, type LedgerSlice } from './slice-ledger.ts';
+export { SimClock } from './sim-clock.ts';
+export type { SimControlOptions } from './sim-control.ts';
+export type { SimStoreOptions } from './sim-store.ts';
+export { SimWorld, type SimEngineOptions, type SimWorldOptions } from './sim-world.ts';
 export { SimTransport, simTransport, type SimTransportOptions } from './sim-transport.ts';
 export type { TransportCase } from './compliance-bench.ts';
 export { transportCompliance } from './transport-compliance.ts';

@@ -18,6 +18,8 @@ export class SimItem {
   /** NaN when it needs more than 53 bits. */
   readonly address: number;
   canceled = false;
+  /** It has ended, and bytes of it are still on their way. */
+  late = false;
 
   constructor(run: SliceRun, slice: Slice) {
     this.run = run;
@@ -101,6 +103,7 @@ export class SimLane {
   }
 
   push(item: SimItem): void {
+    this.#network.ledger?.begin(item);
     this.#items.push(item);
     this.#kick();
   }
@@ -124,10 +127,10 @@ export class SimLane {
   }
 
   /** The other end is gone. */
-  lose(): void {
+  lose(surelyQuiescent: boolean): void {
     if (!this.#connected && this.#service === undefined) return;
     this.#after(this.#network.draw([0, 2]), () => {
-      if (this.#connected) this.#giveUp(Outcome.peerLost, 'ERR_TE_PEER_LOST', true);
+      if (this.#connected) this.#giveUp(Outcome.peerLost, 'ERR_TE_PEER_LOST', surelyQuiescent);
     });
   }
 
@@ -159,6 +162,8 @@ export class SimLane {
   /** Forgets everything without a word. */
   die(): void {
     this.#dead = true;
+    for (const item of this.#done) this.#network.ledger?.end(item);
+    for (const item of this.#items) this.#network.ledger?.end(item);
     this.#items = [];
     this.#done = [];
     this.#service = undefined;
@@ -274,7 +279,7 @@ export class SimLane {
             item.isWrite ? 'write' : 'read',
           )
         : undefined;
-    let delayMs = this.#network.draw(options.latencyMs);
+    let delayMs = this.#network.draw(options.latencyMs) * this.#network.slownessOf(peerName);
     if (this.#network.chance(faults.stall)) delayMs += this.#network.draw(options.stallMs);
     const serves = region !== undefined && target.serves(region);
     this.#service = this.#planService(item, target, serves ? region : undefined);
@@ -358,7 +363,8 @@ export class SimLane {
     this.#move(service, region, stop - service.moved);
     if (service.stops.length > 0) {
       const bytes = (service.stops[0] as number) - service.moved;
-      this.#plan(bytes / this.#network.options.bytesPerMs, () => this.#advance());
+      const slowness = this.#network.slownessOf(peerName);
+      this.#plan((bytes * slowness) / this.#network.options.bytesPerMs, () => this.#advance());
       return;
     }
     if (plan === 'answer-loss') this.#giveUp(Outcome.peerLost, 'ERR_TE_PEER_LOST');
@@ -459,7 +465,9 @@ export class SimLane {
     const reading = item.store.readInto(late, item.offset + moved);
     if (reading !== undefined) throw new Error('the simulation needs stores that copy at once');
     const { peerName } = this.#owner;
+    item.late = true;
     this.#network.clock.schedule(this.#network.draw(this.#network.options.lateMs), () => {
+      this.#network.ledger?.end(item);
       if (this.#network.find(peerName) !== target || !target.serves(region)) return;
       this.#network.note('late-bytes', this.#id, length);
       const writing = region.store.writeFrom(late, item.address - region.address + moved);

@@ -2,6 +2,8 @@ import type { Clock } from '../base/clock.ts';
 import { seededRandom, type Random } from '../base/random.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { TransportHost } from '../transport/transport.ts';
+import { ContentTags } from './content-tags.ts';
+import type { SliceLedger } from './slice-ledger.ts';
 
 /** From, to; drawn evenly. */
 export type Span = readonly [min: number, max: number];
@@ -29,6 +31,16 @@ export interface SimOptions {
   readonly stallMs?: Span;
   /** When bytes that were on their way land, after the outcome. Default [0, 100]. */
   readonly lateMs?: Span;
+  /**
+   * Serves whole queues with few timers, for worlds of many engines: faults by slice, lanes and
+   * torn writes are left out. `tags` also leaves the bytes where they are, and moves a number for
+   * each block of `tagBytes` instead (see {@link ContentTags}). Default off.
+   */
+  readonly bulk?: 'off' | 'bytes' | 'tags';
+  /** Default 1 MiB. Ranges must start and end at multiples of it. */
+  readonly tagBytes?: number;
+  /** Finds slices that are on their way twice; one for all networks of a world. */
+  readonly ledger?: SliceLedger;
   readonly faults?: Partial<SimFaults>;
 }
 
@@ -88,8 +100,12 @@ export interface SimMember {
   /** The process is gone: nothing is reported any more. */
   die(): void;
   revive(): void;
-  /** Routes towards the peer lose their connections. */
-  peerGone(name: string): void;
+  /**
+   * Routes towards the peer lose their connections.
+   *
+   * @param surelyQuiescent nothing that was on its way arrives any more
+   */
+  peerGone(name: string, surelyQuiescent: boolean): void;
   /** Routes towards the peer go on where a partition held them. */
   peerBack(name: string): void;
 }
@@ -104,17 +120,22 @@ const TRACE_LINES = 400;
 export class SimNetwork {
   readonly clock: Clock;
   readonly random: Random;
-  readonly options: Required<Omit<SimOptions, 'faults'>>;
+  readonly options: Required<Omit<SimOptions, 'faults' | 'ledger'>>;
+  readonly ledger: SliceLedger | undefined;
+  /** What stands for the bytes when `bulk` is `tags`. */
+  readonly tags: ContentTags;
   faults: SimFaults;
   readonly #members = new Map<string, SimMember>();
   readonly #dead = new Set<string>();
   readonly #partitions = new Set<string>();
+  readonly #slow = new Map<string, number>();
   readonly #trace: TraceEvent[] = [];
   #traceCount = 0;
   #hash = 0x811c9dc5;
 
   constructor(seed: number, clock: Clock, options: SimOptions = {}) {
-    const { faults, ...given } = options;
+    const { faults, ledger, ...given } = options;
+    this.ledger = ledger;
     this.clock = clock;
     this.random = seededRandom(seed);
     this.faults = { ...NO_FAULTS, ...faults };
@@ -131,8 +152,11 @@ export class SimNetwork {
       sliceBytes: 1024 * 1024,
       stallMs: [1, 200],
       lateMs: [0, 100],
+      bulk: 'off',
+      tagBytes: 1024 * 1024,
       ...given,
     };
+    this.tags = new ContentTags(this.options.tagBytes);
   }
 
   /** Kills a process: its peers lose their connections, and it reports nothing any more. */
@@ -141,7 +165,7 @@ export class SimNetwork {
     this.note('kill', name);
     this.#dead.add(name);
     this.#members.get(name)?.die();
-    for (const member of this.#members.values()) member.peerGone(name);
+    for (const member of this.#members.values()) member.peerGone(name, true);
   }
 
   /** Lets a killed process answer again, with the memory that it had. */
@@ -168,19 +192,39 @@ export class SimNetwork {
     return this.#partitions.has(pair(first, second));
   }
 
+  /** Connections between the two are reset; what was on its way may still arrive. */
+  reset(first: string, second: string): void {
+    this.note('reset', first, second);
+    this.#members.get(first)?.peerGone(second, false);
+    this.#members.get(second)?.peerGone(first, false);
+  }
+
+  /** What the process reads and serves takes `factor` times as long; 1 ends this. */
+  slowDown(name: string, factor: number): void {
+    this.note('slow', name, factor);
+    if (factor === 1) this.#slow.delete(name);
+    else this.#slow.set(name, factor);
+  }
+
+  slownessOf(name: string): number {
+    return this.#slow.get(name) ?? 1;
+  }
+
   /** Who answers to a segment name now. */
   find(name: string): SimMember | undefined {
     return this.#dead.has(name) ? undefined : this.#members.get(name);
   }
 
+  /** The newest member with a name has it, also when an older one was killed. */
   join(name: string, member: SimMember): void {
+    this.#dead.delete(name);
     this.#members.set(name, member);
   }
 
   leave(name: string, member: SimMember): void {
     if (this.#members.get(name) !== member) return;
     this.#members.delete(name);
-    for (const other of this.#members.values()) other.peerGone(name);
+    for (const other of this.#members.values()) other.peerGone(name, true);
   }
 
   chance(probability: number): boolean {

@@ -9,6 +9,7 @@ import type {
   TransportFactory,
   TransportHost,
 } from '../transport/transport.ts';
+import { BulkRoute } from './sim-bulk-route.ts';
 import { SimItem, SimLane, type SimEnding, type SimLaneOwner } from './sim-lane.ts';
 import type { SimMember, SimNetwork } from './sim-network.ts';
 
@@ -31,7 +32,7 @@ export class SimTransport implements Transport, SimMember {
   readonly capabilities = { needsRegisteredMemory: false };
   readonly host: TransportHost;
   readonly network: SimNetwork;
-  readonly #routes = new Set<SimRoute>();
+  readonly #routes = new Set<SimTransportRoute>();
   readonly #detached = new WeakSet<RegisteredRegion>();
   #closed = false;
   #dead = false;
@@ -75,7 +76,8 @@ export class SimTransport implements Transport, SimMember {
     const { protocols, extras } = peer.descriptor;
     const known = protocols.includes(this.name) || extras?.capabilities.includes(this.name);
     if (this.#closed || known !== true) return undefined;
-    const route = new SimRoute(this, peer);
+    const bulk = this.network.options.bulk !== 'off';
+    const route = bulk ? new BulkRoute(this, peer) : new SimRoute(this, peer);
     this.#routes.add(route);
     return route;
   }
@@ -101,8 +103,8 @@ export class SimTransport implements Transport, SimMember {
     this.#dead = false;
   }
 
-  peerGone(name: string): void {
-    for (const route of this.#routes) if (route.peerName === name) route.lose();
+  peerGone(name: string, surelyQuiescent: boolean): void {
+    for (const route of this.#routes) if (route.peerName === name) route.lose(surelyQuiescent);
   }
 
   peerBack(name: string): void {
@@ -113,12 +115,25 @@ export class SimTransport implements Transport, SimMember {
     this.#slices += slices;
   }
 
-  forget(route: SimRoute): void {
+  forget(route: SimTransportRoute): void {
     this.#routes.delete(route);
   }
 }
 
-class SimRoute implements Route, SimLaneOwner {
+/** What the transport asks of its routes, of whatever kind. */
+export interface SimTransportRoute extends Route {
+  readonly peerName: string;
+  /** Slices that were taken and have no outcome. */
+  readonly owned: number;
+  /** The peer's end of the connections is gone. */
+  lose(surelyQuiescent: boolean): void;
+  /** A partition has healed. */
+  resume(): void;
+  /** Our own process is gone: everything is forgotten without a word. */
+  die(): void;
+}
+
+class SimRoute implements SimTransportRoute, SimLaneOwner {
   readonly transport: SimTransport;
   readonly peer: Peer;
   readonly network: SimNetwork;
@@ -189,8 +204,8 @@ class SimRoute implements Route, SimLaneOwner {
     return Promise.resolve();
   }
 
-  lose(): void {
-    for (const lane of this.#lanes) lane.lose();
+  lose(surelyQuiescent: boolean): void {
+    for (const lane of this.#lanes) lane.lose(surelyQuiescent);
   }
 
   resume(): void {
@@ -213,7 +228,9 @@ class SimRoute implements Route, SimLaneOwner {
       let count = 1;
       while (endsAlike(first, endings[index + count])) count += 1;
       for (let each = index; each < index + count; each += 1) {
-        this.#ownedBytes -= (endings[each] as SimEnding).item.length;
+        const { item } = endings[each] as SimEnding;
+        this.#ownedBytes -= item.length;
+        if (!item.late) this.network.ledger?.end(item);
       }
       index += count;
       this.#owned -= count;

@@ -74,6 +74,24 @@ export class SliceQueue {
     }
   }
 
+  /** The same for the slice that was added last. */
+  cancelLast(): void {
+    let index = this.#head + this.#length - 1;
+    if (index >= this.#capacity) index -= this.#capacity;
+    this.#flags[index] = (this.#flags[index] as number) | CANCELED;
+  }
+
+  /** Describes the oldest slice. */
+  describe(into: Slice): void {
+    const head = this.#head;
+    into.opcode = this.isWrite ? Opcode.write : Opcode.read;
+    into.store = this.#stores[head];
+    into.offset = this.#offsets[head] as number;
+    into.length = this.#lengths[head] as number;
+    into.addressLow = this.#lows[head] as number;
+    into.addressHigh = this.#highs[head] as number;
+  }
+
   /** The oldest slice's run. The queue must not be empty; this holds for all that follow. */
   get run(): SliceRun {
     return this.#runs[this.#head] as SliceRun;

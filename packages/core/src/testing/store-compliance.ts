@@ -2,17 +2,11 @@ import assert from 'node:assert/strict';
 import { EngineError } from '../base/errors.ts';
 import type { MetadataStore } from '../metadata/metadata-store.ts';
 import type { ComplianceCase } from './compliance-case.ts';
+import { failureOf, withinLimit, withStores } from './store-bench.ts';
+import { storeExtensionCases } from './store-extensions.ts';
+import type { StoreFixture, StoreRequirement } from './store-fixture.ts';
 
-/** What the author of a metadata store hands in. */
-export interface StoreFixture {
-  /** Opens a store over the directory of this fixture; the suite closes it. */
-  openStore(): Promise<MetadataStore>;
-}
-
-type StoreCase = ComplianceCase<StoreFixture>;
-
-/** Bounds a call that should have failed long before. */
-const CALL_LIMIT_MS = 20_000;
+type StoreCase = ComplianceCase<StoreFixture, StoreRequirement>;
 
 /** Keys that a store must take as they are: none is escaped, cut, split or mixed up with another. */
 const KEYS: readonly string[] = [
@@ -172,7 +166,7 @@ export const storeCompliance: readonly StoreCase[] = [
   }),
   storeCase('a signal that never aborts changes nothing', async (store) => {
     const { signal } = new AbortController();
-    await store.put('compliance/signal', 'value', { signal, timeoutMs: CALL_LIMIT_MS });
+    await store.put('compliance/signal', 'value', { signal, timeoutMs: 20_000 });
     assert.equal(await store.get('compliance/signal', { signal }), 'value');
     await store.remove('compliance/signal', { signal });
     assert.equal(await store.get('compliance/signal', { signal }), undefined);
@@ -203,6 +197,7 @@ export const storeCompliance: readonly StoreCase[] = [
     assert.notEqual(store.description, '');
     assert.doesNotMatch(store.description, /:\/\/[^/]*@/);
   }),
+  ...storeExtensionCases,
 ];
 
 type Options = Parameters<MetadataStore['get']>[1] & object;
@@ -221,47 +216,6 @@ function storeCase(name: string, check: (store: MetadataStore) => Promise<void>)
     requires: [],
     run: (fixture) => withStores(fixture, 1, ([store]) => check(store)),
   };
-}
-
-async function withStores(
-  fixture: StoreFixture,
-  count: number,
-  check: (stores: [MetadataStore, MetadataStore]) => Promise<void>,
-): Promise<void> {
-  const stores: MetadataStore[] = [];
-  try {
-    for (let index = 0; index < count; index += 1) stores.push(await fixture.openStore());
-    await check(stores as [MetadataStore, MetadataStore]);
-  } finally {
-    await Promise.all(stores.map((store) => store.close()));
-  }
-}
-
-async function failureOf(name: string, call: Promise<unknown>): Promise<unknown> {
-  const result = await withinLimit(
-    name,
-    call.then(
-      () => undefined,
-      (error: unknown) => ({ error }),
-    ),
-  );
-  assert.ok(result !== undefined, `${name} should have been rejected, and succeeded`);
-  return result.error;
-}
-
-async function withinLimit<T>(what: string, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`${what}: not settled after ${CALL_LIMIT_MS} ms`)),
-      CALL_LIMIT_MS,
-    );
-  });
-  try {
-    return await Promise.race([promise, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function describeText(text: string | undefined): string {
