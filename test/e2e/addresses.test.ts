@@ -155,7 +155,9 @@ describe('names in an HTTP store', () => {
       target: 'the/target',
       notification: { name: 'n', message: 'm' },
     });
-    expect(await target.call('takeNotifications')).toEqual([{ name: 'n', message: 'm' }]);
+    expect(await target.call('takeNotifications')).toEqual([
+      { name: 'n', message: 'm', from: 'initiator' },
+    ]);
     await target.call('close');
     await initiator.call('close');
     expect(server.size).toBe(0);

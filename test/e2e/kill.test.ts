@@ -74,6 +74,76 @@ describe('a process is killed in the middle of 1 GiB', () => {
   });
 });
 
+describe('a peer is killed', () => {
+  it('transfers of their own, many of them, all end', async () => {
+    const target = await EngineProcess.start(cleanup);
+    await target.call('register', { length: REGION_BYTES, seed: 1 });
+    const initiator = await EngineProcess.start(cleanup);
+    const region = await initiator.call('register', { length: REGION_BYTES, seed: 2 });
+    const baseline = await snapshot(initiator);
+    const segment = await initiator.call('open', { name: target.name });
+    const batches = await Promise.all(
+      Array.from({ length: 16 }, (_, index) =>
+        submitAll(initiator, segment, region.id, index % 2 === 0 ? 'write' : 'read'),
+      ),
+    );
+    const moved = async () => {
+      const { bytesRead, bytesWritten } = await initiator.call('stats');
+      return bytesRead + bytesWritten > MIDDLE_BYTES;
+    };
+    await until(moved, SETTLE_MS, 'the middle of the transfers');
+    const killedMs = Date.now();
+    await target.kill();
+    const all = await Promise.all(batches.map((batch) => initiator.call('settled', { batch })));
+    const last = Math.max(...all.map(({ atMs }) => atMs));
+    console.info(`${batches.length} batches: the last one settled after ${last - killedMs} ms`);
+    for (const status of all) {
+      expect(status).toMatchObject({ state: TaskState.failed, error: { code: PEER_GONE } });
+    }
+    // One that is submitted to a peer that is gone is told so.
+    const late = await submitAll(initiator, segment, region.id, 'write');
+    expect(await initiator.call('settled', { batch: late })).toMatchObject({
+      state: TaskState.failed,
+      failed: PASSES,
+      error: { code: PEER_GONE },
+    });
+    await initiator.call('closeSegment', { segment: segment.id });
+    await expectQuiet(initiator, baseline);
+    await expectService(initiator, region.id);
+  });
+
+  it('requests of the same batch to another peer are not touched', async () => {
+    const mortal = await EngineProcess.start(cleanup);
+    const survivor = await EngineProcess.start(cleanup);
+    const initiator = await EngineProcess.start(cleanup);
+    const region = await initiator.call('register', { length: REGION_BYTES, seed: 2 });
+    const requests = [];
+    const served = [];
+    for (const target of [mortal, survivor]) {
+      served.push(await target.call('register', { length: REGION_BYTES, seed: 1 }));
+      const segment = await initiator.call('open', { name: target.name });
+      requests.push({
+        opcode: 'write' as const,
+        segment: segment.id,
+        region: region.id,
+        remoteAddress: segment.buffers[0]?.address ?? 0n,
+      });
+    }
+    const batch = await initiator.call('submitBatch', { requests });
+    const middle = async () =>
+      ((await tcpCounters(mortal))['targetBytesIn'] ?? 0) > MIB &&
+      ((await tcpCounters(survivor))['targetBytesIn'] ?? 0) > MIB;
+    await until(middle, SETTLE_MS, 'the middle of both');
+    await mortal.kill();
+    await initiator.call('settled', { batch });
+    expect(await initiator.call('statuses', { batch })).toMatchObject([
+      { state: TaskState.failed, error: { code: PEER_GONE } },
+      { state: TaskState.completed, bytes: REGION_BYTES },
+    ]);
+    expect(await survivor.call('check', { region: served[1]?.id ?? 0, seed: 2 })).toBe(-1);
+  });
+});
+
 describe('a process is stopped', () => {
   it.each(directions)(
     'the target of a %s: the deadline holds, nothing hangs later',
@@ -162,7 +232,7 @@ function submitAll(
   const one = { segment: segment.id, region, remoteAddress, length: REGION_BYTES, opcode };
   return initiator.call('submitBatch', {
     requests: Array.from({ length: PASSES }, () => one),
-    options,
+    options: { overlap: 'allow', ...options },
   });
 }
 

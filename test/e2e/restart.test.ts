@@ -148,6 +148,6 @@ async function notifyAndProbe(
 ): Promise<void> {
   const notification = { name: 'from', message: 'here' };
   await initiator.call('notify', { target: name, notification });
-  expect(await target.call('takeNotifications')).toEqual([notification]);
+  expect(await target.call('takeNotifications')).toMatchObject([notification]);
   expect(await initiator.call('probe', { target: name })).toBe(true);
 }

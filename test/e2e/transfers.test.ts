@@ -105,6 +105,30 @@ describe('sizes', () => {
   });
 });
 
+describe('framing v1', () => {
+  it('moves the same bytes; a write is sent, and out when the engine is closed', async () => {
+    const length = 8 * MIB + 3;
+    const target = await EngineProcess.start(cleanup);
+    const served = await target.call('register', { length, seed: 1 });
+    const initiator = await EngineProcess.start(cleanup, { environment: { MC_TCP_PROTO: '1' } });
+    const region = await initiator.call('register', { length, seed: 2 });
+    const segment = await initiator.call('open', { name: target.name });
+    const request = { segment: segment.id, region: region.id, remoteAddress: served.address };
+    const read = await initiator.call('transfer', { opcode: 'read', request });
+    expect(read).toMatchObject({ bytes: length, durability: 'applied' });
+    expect(await initiator.call('check', { region: region.id, seed: 1 })).toBe(-1);
+    await initiator.call('fill', { region: region.id, seed: 3 });
+    const written = await initiator.call('transfer', { opcode: 'write', request });
+    expect(written).toMatchObject({ bytes: length, durability: 'sent' });
+    await initiator.call('close');
+    await initiator.kill();
+    const arrived = async () =>
+      (await target.call('stats')).transports['tcp']?.['writesServed'] === 1;
+    await until(arrived, PATIENCE_MS, 'the whole write');
+    expect(await target.call('check', { region: served.id, seed: 3 })).toBe(-1);
+  });
+});
+
 describe('batches', () => {
   it('1000 requests, some refused in the middle: their neighbours arrive', async () => {
     const count = 1_000;
@@ -121,7 +145,12 @@ describe('batches', () => {
         ? served.address + BigInt(count * block - 100 + (index % 2) * 10 * MIB)
         : served.address + BigInt(index * block),
     }));
-    const batch = await initiator.call('submitBatch', { requests });
+    // Several of the refused ranges are the same, which is allowed when it is asked for.
+    const twice = initiator.call('submitBatch', { requests });
+    await expect(twice).rejects.toMatchObject({ code: 'ERR_TE_ADDRESS_OVERLAPPED' });
+    expect(await initiator.call('stats')).toMatchObject({ tasksActive: 0, tasksFailed: 0 });
+    const options = { overlap: 'allow' as const };
+    const batch = await initiator.call('submitBatch', { requests, options });
     const status = await initiator.call('settled', { batch });
     expect(status).toMatchObject({
       state: TaskState.failed,
@@ -168,7 +197,9 @@ describe('batches', () => {
     const status = await initiator.call('settled', { batch });
     expect(status).toMatchObject({ state: TaskState.completed, bytes: count * block });
     expect(status.notifyError).toBeUndefined();
-    expect(await target.call('takeNotifications')).toEqual([notify]);
+    expect(await target.call('takeNotifications')).toEqual([
+      { ...notify, from: initiator.name, outcome: 'completed' },
+    ]);
     for (let index = 0; index < count; index += 1) {
       const written = { region: served.id, offset: index * block, length: block };
       const seed = index % 2 === 0 ? 2 : 1;
@@ -179,7 +210,7 @@ describe('batches', () => {
     }
   });
 
-  it('no notification when a request failed; an error when nobody takes it', async () => {
+  it('a notification is for requests that completed, unless it is asked for otherwise', async () => {
     const both = await pair(10_000);
     const { target, initiator, served } = both;
     const good = { ...requestOf(both), opcode: 'write' as const, length: 100 };
@@ -196,7 +227,14 @@ describe('batches', () => {
     expect(await target.call('takeNotifications')).toEqual([]);
     const second = await initiator.call('submitBatch', { requests: [good], options });
     expect(await initiator.call('settled', { batch: second })).toMatchObject({ completed: 1 });
-    expect(await target.call('takeNotifications')).toEqual([options.notify]);
+    expect(await target.call('takeNotifications')).toMatchObject([options.notify]);
+    // Who wants to know how it ended in any case, says so.
+    const told = { notify: { name: 'n', message: 'whatever came of it', on: 'settled' as const } };
+    const third = await initiator.call('submitBatch', { requests: [good, bad], options: told });
+    expect(await initiator.call('settled', { batch: third })).toMatchObject({ failed: 1 });
+    expect(await target.call('takeNotifications')).toMatchObject([
+      { name: 'n', message: 'whatever came of it', outcome: 'failed' },
+    ]);
   });
 });
 

@@ -13,6 +13,7 @@ import type {
   Permission,
   SegmentBuffer,
   TaskStatus,
+  TransferNotification,
   TransferResult,
 } from '@transfer-engine/core';
 import type { TcpOptions } from '@transfer-engine/transport-tcp';
@@ -81,7 +82,8 @@ export interface HostRequest {
 
 export interface HostTransferOptions {
   readonly timeoutMs?: number;
-  readonly notify?: NotificationContent;
+  readonly notify?: TransferNotification;
+  readonly overlap?: 'allow';
   /** Name for a later `abort`. */
   readonly abort?: string;
 }
