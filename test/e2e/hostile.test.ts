@@ -8,6 +8,8 @@ import { buildControlFrame, buildDataHeader } from '../support/wire-bytes.ts';
 const MIB = 1024 * 1024;
 const HANGING = 150;
 const EXCHANGES = 600;
+/** Clients that send a large request all but its last byte. */
+const UNFINISHED = 400;
 /** Attackers at work at the same time. */
 const CROWD = 40;
 const SEED = 20_261_120;
@@ -107,6 +109,42 @@ describe('hostile peers', () => {
     await until(same, CLOSE_MS, 'the resources from before');
     // Nothing of a WRITE that was never finished keeps the memory.
     await target.call('unregister', { region: victim.id });
+  });
+});
+
+describe('memory', () => {
+  it('is not filled by requests that never end', async () => {
+    const target = await EngineProcess.start(cleanup);
+    const good = await EngineProcess.start(cleanup);
+    const before = await target.call('memory');
+    const most = buildControlFrame({ type: 1, text: ' '.repeat(MIB - 2) }).subarray(0, -1);
+    const opening = Array.from({ length: UNFINISHED }, () => hang(target.rpcPort, most));
+    for (const socket of await Promise.all(opening)) cleanup(() => socket.destroy());
+    expect(await good.call('probe', { target: target.name })).toBe(true);
+    const { rss } = await target.call('memory');
+    console.info(
+      `${UNFINISHED} unfinished frames of 1 MiB: +${Math.round((rss - before.rss) / MIB)} MiB`,
+    );
+    // What requests may hold together is bounded (64 MiB); twice that and some for copies.
+    expect(rss - before.rss).toBeLessThan((UNFINISHED / 2) * MIB);
+    expect((await target.call('stats')).controlRejected).toBeGreaterThan(0);
+  });
+
+  it('is not filled by notifications that nobody takes', async () => {
+    const target = await EngineProcess.start(cleanup);
+    const before = await target.call('memory');
+    const text = `{"name":"flood","notify_msg":"${'x'.repeat(MIB - 100)}"}\n`;
+    const bytes = buildControlFrame({ type: 2, text });
+    const flood = { what: 'a notification', port: 'control' as const, bytes };
+    for (let from = 0; from < 200; from += 10) {
+      await Promise.all(Array.from({ length: 10 }, () => attack(target.rpcPort, flood, CLOSE_MS)));
+    }
+    const { rss } = await target.call('memory');
+    console.info(`200 notifications of 1 MiB: +${Math.round((rss - before.rss) / MIB)} MiB`);
+    const kept = await target.call('takeNotifications');
+    expect(kept.length).toBeGreaterThan(0);
+    expect(kept.length).toBeLessThan(100);
+    expect((await target.call('stats')).controlRejected).toBe(200 - kept.length);
   });
 });
 
