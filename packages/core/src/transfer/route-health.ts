@@ -12,9 +12,15 @@ export class RouteHealth {
   #score = 0;
   #scoredAtMs = 0;
   #state: 'open' | 'paused' | 'halfOpen' = 'open';
+  #failuresInRow = 0;
 
   get state(): 'open' | 'paused' | 'halfOpen' {
     return this.#state;
+  }
+
+  /** Failures since something went well for the last time. */
+  get failuresInRow(): number {
+    return this.#failuresInRow;
   }
 
   /** Failures of late; old ones count less. */
@@ -26,6 +32,7 @@ export class RouteHealth {
   fail(nowMs: number): number {
     this.#score = this.score(nowMs) + 1;
     this.#scoredAtMs = nowMs;
+    this.#failuresInRow += 1;
     this.#state = 'paused';
     return Math.min(PAUSE_MIN_MS * 4 ** (this.#score - 1), PAUSE_MAX_MS);
   }
@@ -37,6 +44,7 @@ export class RouteHealth {
 
   /** Something went well. */
   succeed(): void {
+    this.#failuresInRow = 0;
     if (this.#state === 'open') return;
     this.#state = 'open';
     this.#score = 0;

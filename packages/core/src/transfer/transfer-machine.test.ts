@@ -297,6 +297,27 @@ describe('TransferMachine', () => {
     expect(route.posts).toHaveLength(2);
   });
 
+  it('ends everything that waits for a peer which cannot be connected to', () => {
+    const route = new ScriptedRoute();
+    const { submit, pump, machine } = setUp([route]);
+    const many = Array.from({ length: 50 }, () => submit([10, 20]));
+    pump();
+    for (const { run, slices } of route.posts.splice(0)) {
+      machine.complete(run, slices.length, Outcome.connectFailed, noConnection());
+    }
+    for (let step = 0; step < 60; step += 1) {
+      pump(8);
+      for (const { run, slices } of route.posts.splice(0)) {
+        expect(slices).toHaveLength(1);
+        machine.complete(run, 1, Outcome.connectFailed, noConnection());
+      }
+    }
+    for (const { settled, submission } of many) {
+      expect(settled).toHaveLength(1);
+      expect(submission.firstError?.code).toBe('ERR_TE_CONNECT_FAILED');
+    }
+  });
+
   it('takes another route for a retry when there is one, and the pinned one only when asked', () => {
     const first = new ScriptedRoute('first');
     const second = new ScriptedRoute('second', 'sent');

@@ -170,7 +170,7 @@ export class TransferMachine implements CompletionSink {
       for (let index = 0; index < count; index += 1) {
         this.#completeBadly(run, submission, route, outcome, error, aftermath);
       }
-      this.#afterFailure(route, submission.peer, outcome);
+      this.#afterFailure(route, submission.peer, outcome, error);
     }
     if (run.left === 0) this.#dropRun(run, submission);
     this.#settleIfDone(submission);
@@ -240,6 +240,8 @@ export class TransferMachine implements CompletionSink {
       submission.sliceFailed(row, part, length, submission.ending, aftermath);
       return;
     }
+    // A refusal is a sign of life like any other answer.
+    if (outcome === Outcome.rejected && route.health.state !== 'open') route.health.succeed();
     const { retryPolicy = standardRetryPolicy, attemptsMax, events } = this.#deps;
     const quiescent = aftermath.destination !== 'unknown';
     let step = retryPolicy({ outcome, attempts, attemptsMax, quiescent });
@@ -261,12 +263,18 @@ export class TransferMachine implements CompletionSink {
     const reason = sliceError(outcome, error, attempts, budgetSpent);
     submission.sliceFailed(row, part, length, reason, aftermath);
     // The peer is gone as far as anybody can tell: the rest would only fail one by one.
-    // Ended by the next pump: a route is in the middle of reporting, and must not be asked now.
     if (outcome === Outcome.peerLost) this.#givenUp.push({ submission, reason });
-    if (outcome === Outcome.connectFailed) {
-      for (const other of peer.active) {
-        if (!this.#hasOtherRoute(other, route)) this.#givenUp.push({ submission: other, reason });
-      }
+    if (outcome === Outcome.connectFailed) this.#giveUpPeer(peer, route, reason);
+  }
+
+  /**
+   * Ends what waits for a peer that cannot be connected to, and has no other way to go.
+   *
+   * The next pump does it: a route is in the middle of reporting, and must not be asked now.
+   */
+  #giveUpPeer(peer: PeerQueue, route: RouteState, reason: EngineError): void {
+    for (const submission of peer.active) {
+      if (!this.#hasOtherRoute(submission, route)) this.#givenUp.push({ submission, reason });
     }
   }
 
@@ -297,12 +305,21 @@ export class TransferMachine implements CompletionSink {
     );
   }
 
-  #afterFailure(route: RouteState, peer: PeerQueue, outcome: Outcome): void {
+  #afterFailure(
+    route: RouteState,
+    peer: PeerQueue,
+    outcome: Outcome,
+    error: EngineError | undefined,
+  ): void {
     if (outcome === Outcome.connectFailed && route.health.state !== 'paused') {
       const nowMs = this.#deps.nowMs();
       const pauseMs = route.health.fail(nowMs);
       this.#wheel.add(route, nowMs + pauseMs);
       this.#deps.events?.routePaused(route.route, pauseMs);
+      const { failuresInRow } = route.health;
+      if (failuresInRow >= this.#deps.attemptsMax) {
+        this.#giveUpPeer(peer, route, sliceError(outcome, error, failuresInRow, false));
+      }
     }
     if (
       outcome === Outcome.connectFailed ||
