@@ -18,6 +18,7 @@ export {
 } from './transfer/index.ts';
 export type { TransportFactory } from './transport/transport.ts';
 export type {
+  AllocateOptions,
   Batch,
   BatchRequest,
   BatchStatus,

@@ -84,8 +84,17 @@ export interface MemoryRegion {
   readonly length: number;
   readonly location: string;
   readonly permission: Permission;
-  /** The memory itself, not a copy. */
+  /**
+   * The memory itself, not a copy.
+   * @throws EngineError `ERR_TE_NOT_IMPLEMENTED` when it is not in the memory of this process
+   * (`hasView` is false): use `read` and `write` then.
+   */
   readonly bytes: Buffer;
+  readonly hasView: boolean;
+  /** Copies bytes of the region, from `offset` on, into `target`. */
+  read(offset: number, target: Uint8Array): Promise<void>;
+  /** Copies `source` into the region at `offset`. */
+  write(offset: number, source: Uint8Array): Promise<void>;
   /**
    * Withdraws the region. When the promise resolves nobody reads or writes it any more.
    * @throws EngineError `ERR_TE_BATCH_BUSY` while own transfers use it (with `busy: 'refuse'`).
@@ -114,6 +123,17 @@ export interface RegisterOptions {
   readonly permission?: Permission;
   /** Publish the segment's document now. Default true; false leaves it to the next publication. */
   readonly publish?: boolean;
+}
+
+export interface AllocateOptions extends RegisterOptions {
+  /**
+   * Whose kind of memory: "shm", "rdma". Default: the first transport that allocates; if none
+   * does, memory of this process.
+   */
+  readonly transport?: string;
+  /** Name of a shared object that exists already, and where in it to begin. */
+  readonly shmPath?: string;
+  readonly shmOffset?: number;
 }
 
 export interface SegmentBuffer {
@@ -335,6 +355,11 @@ export interface Engine extends AsyncDisposable {
     list: readonly MemoryLike[],
     options?: RegisterOptions,
   ): Promise<MemoryRegion[]>;
+  /**
+   * Allocates memory that transports can reach at their best, and registers it. Unregistering the
+   * region gives the memory back.
+   */
+  allocateMemory(length: number, options?: AllocateOptions): Promise<MemoryRegion>;
   openSegment(name: string, options?: OpenOptions): Promise<Segment>;
   createBatch(capacity: number): Batch;
   /** Resolves with a result also when ranges failed; rejects only for bad arguments and aborts. */

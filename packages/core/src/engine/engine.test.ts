@@ -2,6 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, describe, expect, it } from 'vitest';
 import { TaskState } from '../base/error-codes.ts';
 import type { EngineError } from '../base/errors.ts';
+import { BufferStore } from '../memory/buffer-store.ts';
 import { MemoryDirectory, MemoryStore } from '../metadata/memory-store.ts';
 import { MemoryNetwork, memoryTransport } from '../testing/index.ts';
 import type { TransportFactory } from '../transport/transport.ts';
@@ -213,6 +214,49 @@ describe('registration', () => {
     await region.unregister();
     expect(await code(region.unregister())).toBe('ERR_TE_ADDRESS_NOT_REGISTERED');
     await made.registerMemory(memory);
+  });
+
+  it('allocates memory of its own and reads and writes it', async () => {
+    const made = await engine(new MemoryNetwork());
+    const region = await made.allocateMemory(4096, { location: 'cpu:0' });
+    expect(region).toMatchObject({ length: 4096, location: 'cpu:0', hasView: true });
+    await region.write(10, Buffer.from('abc'));
+    expect(region.bytes.toString('latin1', 9, 14)).toBe('\0abc\0');
+    const copy = Buffer.alloc(3);
+    await region.read(10, copy);
+    expect(copy.toString()).toBe('abc');
+    expect(await code(region.read(4094, copy))).toBe('ERR_TE_INVALID_ARGUMENT');
+    expect(await code(made.allocateMemory(0))).toBe('ERR_TE_INVALID_ARGUMENT');
+    expect(await code(made.allocateMemory(1, { transport: 'shm' }))).toBe(
+      'ERR_TE_INVALID_ARGUMENT',
+    );
+    await region.unregister();
+    expect(await code(region.read(0, copy))).toBe('ERR_TE_ADDRESS_NOT_REGISTERED');
+  });
+
+  it('gives memory back that a transport allocated', async () => {
+    const network = new MemoryNetwork();
+    const memory = memoryTransport(network);
+    const released: number[] = [];
+    const allocating: TransportFactory = {
+      name: 'allocating',
+      create: (host) =>
+        Object.assign(memory.create(host), {
+          name: 'allocating',
+          allocate: ({ length }: { length: number }) =>
+            Promise.resolve({
+              store: new BufferStore(Buffer.alloc(length)),
+              release: () => Promise.resolve(void released.push(length)),
+            }),
+        }),
+    };
+    const made = await engine(network, { transports: [allocating] });
+    const first = await made.allocateMemory(10);
+    await made.allocateMemory(20, { transport: 'allocating' });
+    await first.unregister();
+    expect(released).toEqual([10]);
+    await made.close();
+    expect(released).toEqual([10, 20]);
   });
 
   it('takes shared memory and every kind of view', async () => {

@@ -15,6 +15,7 @@ import { transferColumns } from './column-transfer.ts';
 import type { ControlCalls } from './control-calls.ts';
 import type { Driver } from './driver.ts';
 import type {
+  AllocateOptions,
   Batch,
   ColumnResult,
   Columns,
@@ -109,6 +110,11 @@ export class TransferEngineCore implements Engine {
     if (!Array.isArray(list)) throw invalidArgument('list', list, 'an array of memory');
     if (list.length === 0) return [];
     return this.#parts.memory.register(list, options);
+  }
+
+  async allocateMemory(length: number, options: AllocateOptions = {}): Promise<MemoryRegion> {
+    this.#assertOpen();
+    return this.#parts.memory.allocate(length, options);
   }
 
   async openSegment(name: string, options: OpenOptions = {}): Promise<Segment> {
@@ -274,6 +280,7 @@ export class TransferEngineCore implements Engine {
     ]);
     results.push(...(await Promise.allSettled(transports.map((transport) => transport.close()))));
     results.push(...(await Promise.allSettled([controlServer.close(), directory.close()])));
+    results.push(...(await Promise.allSettled([this.#parts.memory.releaseAll()])));
     inbox.close();
     machine.pump(this.#parts.clock.nowMs());
     driver.stop();

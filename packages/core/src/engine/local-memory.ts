@@ -1,12 +1,14 @@
+import { constants } from 'node:buffer';
 import type { Clock } from '../base/clock.ts';
 import { EngineError, invalidArgument } from '../base/errors.ts';
-import { BufferStore, isMemoryLike, type MemoryLike } from '../memory/buffer-store.ts';
-import type { MemoryRegistry } from '../memory/memory-registry.ts';
+import { BufferStore, isMemoryLike, toBuffer, type MemoryLike } from '../memory/buffer-store.ts';
+import type { MemoryRegistry, RegionRequest } from '../memory/memory-registry.ts';
 import { PERMISSIONS, type Permission } from '../memory/permission.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDraft } from '../segment/segment-descriptor.ts';
-import type { Transport } from '../transport/transport.ts';
+import type { AllocatedMemory, Transport } from '../transport/transport.ts';
 import type {
+  AllocateOptions,
   MemoryRegion,
   RegisterOptions,
   SegmentBuffer,
@@ -49,7 +51,38 @@ export class EngineMemoryRegion implements MemoryRegion {
   }
 
   get bytes(): Buffer {
-    return (this.registered.store as BufferStore).bytes;
+    const { store } = this.registered;
+    const view = store instanceof BufferStore ? store.bytes : store.view?.(0, store.length);
+    if (view !== undefined) return toBuffer(view);
+    throw new EngineError(
+      'ERR_TE_NOT_IMPLEMENTED',
+      `region ${this.id} is not in the memory of this process; use region.read() and region.write()`,
+      { details: { region: this.id } },
+    );
+  }
+
+  get hasView(): boolean {
+    return this.registered.store.view !== undefined;
+  }
+
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    this.#checkRange(offset, target);
+    await this.registered.store.readInto(target, offset);
+  }
+
+  async write(offset: number, source: Uint8Array): Promise<void> {
+    this.#checkRange(offset, source);
+    await this.registered.store.writeFrom(source, offset);
+  }
+
+  #checkRange(offset: number, bytes: Uint8Array): void {
+    if (!(bytes instanceof Uint8Array)) throw invalidArgument('bytes', bytes, 'a Uint8Array');
+    const last = this.length - bytes.byteLength;
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset > last) {
+      throw invalidArgument('offset', offset, `an integer from 0 to ${last}`);
+    }
+    if (this.registered.live) return;
+    throw new EngineError('ERR_TE_ADDRESS_NOT_REGISTERED', `region ${this.id} was unregistered`);
   }
 
   unregister(options: UnregisterOptions = {}): Promise<void> {
@@ -72,35 +105,87 @@ interface LocalMemoryDeps {
 /** Registers and withdraws memory: registry, transports and document together, or not at all. */
 export class LocalMemory {
   readonly #deps: LocalMemoryDeps;
+  /** Memory that is to be given back with its region. */
+  readonly #allocated = new Map<RegisteredRegion, AllocatedMemory>();
 
   constructor(deps: LocalMemoryDeps) {
     this.#deps = deps;
   }
 
   async register(list: readonly MemoryLike[], options: RegisterOptions): Promise<MemoryRegion[]> {
-    const { registry, transports } = this.#deps;
-    const { location, permission } = checkOptions(options);
-    list.forEach((memory, index) =>
-      checkMemory(memory, list.length === 1 ? 'memory' : `memory[${index}]`),
+    const checked = checkOptions(options);
+    list.forEach((memory, index) => {
+      checkMemory(memory, list.length === 1 ? 'memory' : `memory[${index}]`);
+    });
+    const requests = list.map((memory) => ({ store: new BufferStore(memory), ...checked }));
+    return this.#add(requests, options.publish ?? true);
+  }
+
+  async allocate(length: number, options: AllocateOptions): Promise<MemoryRegion> {
+    if (!Number.isSafeInteger(length) || length < 1) {
+      throw invalidArgument('length', length, 'an integer of at least 1 (bytes)');
+    }
+    const checked = checkOptions(options);
+    const allocated = await this.#allocateBytes(length, checked.location, options);
+    const { store, address } = allocated;
+    const request = { store, ...checked, ...(address === undefined ? {} : { address }) };
+    try {
+      const [region] = await this.#add([request], options.publish ?? true);
+      this.#allocated.set((region as EngineMemoryRegion).registered, allocated);
+      return region as MemoryRegion;
+    } catch (error) {
+      await allocated.release();
+      throw error;
+    }
+  }
+
+  async #allocateBytes(
+    length: number,
+    location: string,
+    options: AllocateOptions,
+  ): Promise<AllocatedMemory> {
+    const { transport: wanted, shmPath: path, shmOffset: offset } = options;
+    const named = this.#deps.transports.filter(
+      ({ name }) => wanted === undefined || name === wanted,
     );
-    if (registry.size + list.length > this.#deps.regionsMax) {
+    const transport = named.find((transport) => transport.allocate !== undefined);
+    const request = {
+      ...{ length, location },
+      ...(path === undefined ? {} : { path }),
+      ...(offset === undefined ? {} : { offset }),
+    };
+    if (transport?.allocate !== undefined) return transport.allocate(request);
+    if (wanted !== undefined || path !== undefined) {
+      const able = this.#deps.transports.filter((transport) => transport.allocate !== undefined);
+      const accepted =
+        able.map(({ name }) => name).join(', ') || 'none: no transport allocates memory';
+      throw invalidArgument('transport', wanted, accepted);
+    }
+    const largest = constants.MAX_LENGTH;
+    if (length > largest) throw invalidArgument('length', length, `at most ${largest} (bytes)`);
+    // Zeroed: what was in the memory before must not be readable by peers.
+    const store = new BufferStore(Buffer.alloc(length));
+    return { store, release: () => Promise.resolve() };
+  }
+
+  async #add(requests: readonly RegionRequest[], publish: boolean): Promise<EngineMemoryRegion[]> {
+    const { registry, transports, regionsMax } = this.#deps;
+    if (registry.size + requests.length > regionsMax) {
       throw new EngineError(
         'ERR_TE_MEMORY',
-        `${registry.size} regions are registered and limits.regions is ${this.#deps.regionsMax}; ` +
+        `${registry.size} regions are registered and limits.regions is ${regionsMax}; ` +
           'unregister some, register larger pieces, or raise the limit',
       );
     }
-    const regions = registry.add(
-      list.map((memory) => ({ store: new BufferStore(memory), location, permission })),
-    );
+    const regions = registry.add(requests);
     const attached: Transport[] = [];
     try {
       for (const transport of transports) {
         attached.push(transport);
         await transport.attach?.(regions);
       }
-      if ((options.publish ?? true) && permission !== 'local-read-write')
-        await this.#deps.publish();
+      const visible = regions.some(({ permission }) => permission !== 'local-read-write');
+      if (publish && visible) await this.#deps.publish();
     } catch (error) {
       for (const region of regions) registry.retire(region);
       await Promise.allSettled(attached.map((transport) => transport.detach?.(regions)));
@@ -108,6 +193,13 @@ export class LocalMemory {
       throw EngineError.from(error, 'ERR_TE_MEMORY', 'registering memory');
     }
     return regions.map((region) => new EngineMemoryRegion(region, this));
+  }
+
+  /** Gives back all memory that was allocated and not unregistered; the last step of closing. */
+  async releaseAll(): Promise<void> {
+    const all = [...this.#allocated.values()];
+    this.#allocated.clear();
+    await Promise.all(all.map((memory) => memory.release()));
   }
 
   async unregister(region: RegisteredRegion, options: UnregisterOptions): Promise<void> {
@@ -138,6 +230,9 @@ export class LocalMemory {
     );
     await idle;
     registry.forget(region);
+    const allocated = this.#allocated.get(region);
+    this.#allocated.delete(region);
+    await allocated?.release();
     const failed = results.find((result) => result.status === 'rejected');
     if (publish && region.permission !== 'local-read-write') await this.#deps.publish();
     if (failed !== undefined) {

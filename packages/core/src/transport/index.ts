@@ -25,6 +25,8 @@ export { Outcome, OUTCOME_NAMES, type Aftermath } from './outcome.ts';
 export { RailScheduler } from './rail-scheduler.ts';
 export { Opcode, Slice, type SliceRun } from './slice.ts';
 export type {
+  AllocatedMemory,
+  AllocateRequest,
   CompletionSink,
   Peer,
   Route,

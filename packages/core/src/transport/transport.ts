@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { EngineError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
+import type { ByteStore } from '../memory/byte-store.ts';
 import type { MemoryRegistry } from '../memory/memory-registry.ts';
 import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDescriptor, SegmentDraft } from '../segment/segment-descriptor.ts';
@@ -142,6 +143,8 @@ export interface Transport {
   start(): Promise<void>;
   /** Adds ports, devices and keys to the local segment's description. */
   describe(draft: SegmentDraft): void;
+  /** Makes memory that this transport can reach at its best (shared objects, pinned pages). */
+  allocate?(request: AllocateRequest): Promise<AllocatedMemory>;
   /** Prepares a region for peers and for local use (keys, mappings). All regions or none. */
   attach?(regions: readonly RegisteredRegion[]): Promise<void>;
   /** Stops whatever peers do with the regions right now, and forgets them. */
@@ -153,6 +156,26 @@ export interface Transport {
   /** Counters for `engine.stats()`. */
   stats?(): Readonly<Record<string, number>>;
   close(): Promise<void>;
+}
+
+/** How to allocate memory that a transport can reach at its best. */
+export interface AllocateRequest {
+  /** Bytes, at least 1. */
+  readonly length: number;
+  /** "cpu:0", "cuda:1" or "*". */
+  readonly location: string;
+  /** Name of an object that exists already, and where in it to begin; for transports with names. */
+  readonly path?: string;
+  readonly offset?: number;
+}
+
+/** Memory that a transport made. The engine registers it and gives it back. */
+export interface AllocatedMemory {
+  readonly store: ByteStore;
+  /** A real address below 2^53, if the memory has one that means something to others. */
+  readonly address?: number;
+  /** Gives the memory back; called once, when nobody uses it any more. */
+  release(): Promise<void>;
 }
 
 /** What users put into `createEngine({ transports })`. */
