@@ -3,17 +3,37 @@ import { invalidArgument } from '@transfer-engine/core/metadata';
 /** The text that makes an engine ask its peers directly instead of a store. Case-sensitive. */
 export const P2P_HANDSHAKE = 'P2PHANDSHAKE';
 
-export type StoreScheme = 'http' | 'https' | 'etcd' | 'redis';
+/** Every scheme, and the kind of store that it means. The first of a kind is also C++'s. */
+const KINDS = {
+  http: 'http',
+  https: 'http',
+  etcd: 'etcd',
+  etcds: 'etcd',
+  'etcd+http': 'etcd-gateway',
+  'etcd+https': 'etcd-gateway',
+  redis: 'redis',
+  rediss: 'redis',
+  'redis+sentinel': 'redis',
+  'rediss+sentinel': 'redis',
+  'redis+cluster': 'redis',
+  'rediss+cluster': 'redis',
+} as const;
+
+export type StoreScheme = keyof typeof KINDS;
+export type StoreKind = (typeof KINDS)[StoreScheme];
 
 export interface ConnectionString {
   readonly scheme: StoreScheme;
+  readonly kind: StoreKind;
   /** What follows `://`; all of the text when there was no scheme. */
   readonly target: string;
   /** The text as it was given. */
   readonly uri: string;
 }
 
-const SCHEMES: ReadonlySet<string> = new Set<StoreScheme>(['http', 'https', 'etcd', 'redis']);
+const ACCEPTED =
+  'http://host:port/path, https://…, etcd://host:port, etcds://…, etcd+http://host:port, ' +
+  'redis://host:port, rediss://…, redis+sentinel://…, redis+cluster://… (schemes are in lower case)';
 
 /**
  * Reads the text that names a metadata store.
@@ -26,7 +46,7 @@ const SCHEMES: ReadonlySet<string> = new Set<StoreScheme>(['http', 'https', 'etc
  */
 export function parseConnectionString(uri: string): ConnectionString {
   if (typeof uri !== 'string' || uri.trim() === '')
-    throw invalidArgument('metadata URI', uri, 'http://host:port/path or https://host:port/path');
+    throw invalidArgument('metadata URI', uri, ACCEPTED);
   if (uri === P2P_HANDSHAKE)
     throw invalidArgument(
       'metadata URI',
@@ -40,10 +60,10 @@ export function parseConnectionString(uri: string): ConnectionString {
     throw invalidArgument(
       'metadata URI',
       withoutCredentials(uri),
-      'http:// and https:// (schemes are in lower case), or the word P2PHANDSHAKE for createEngine',
+      `${ACCEPTED}, or the word P2PHANDSHAKE for createEngine`,
     );
   if (target === '') throw invalidArgument('metadata URI', uri, `${scheme}:// followed by a host`);
-  return { scheme, target, uri };
+  return { scheme, kind: KINDS[scheme], target, uri };
 }
 
 /** A URI that may be shown: what stands before `@` in the authority is left out. */
@@ -52,5 +72,5 @@ export function withoutCredentials(uri: string): string {
 }
 
 function isStoreScheme(scheme: string): scheme is StoreScheme {
-  return SCHEMES.has(scheme);
+  return Object.hasOwn(KINDS, scheme);
 }

@@ -1,50 +1,71 @@
 import { EngineError, type MetadataStore } from '@transfer-engine/core/metadata';
-import { parseConnectionString, withoutCredentials } from './connection-string.ts';
+import { parseConnectionString, type StoreKind } from './connection-string.ts';
+import type { EtcdStoreOptions } from './etcd/etcd-endpoints.ts';
 import type { HttpStoreOptions } from './http/http-store.ts';
+import type { RedisStoreOptions } from './redis/redis-options.ts';
 
 /** Options of every kind of store; each reads what concerns it. */
-export type OpenStoreOptions = HttpStoreOptions;
+export interface OpenStoreOptions
+  extends HttpStoreOptions, Omit<EtcdStoreOptions, 'tls'>, Omit<RedisStoreOptions, 'tls'> {
+  /** PEM texts for TLS to etcd and Redis. Other authorities for HTTP: NODE_EXTRA_CA_CERTS. */
+  readonly tls?: NonNullable<RedisStoreOptions['tls']>;
+  /** For the variables MC_REDIS_*. Default: the process's. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+}
 
 /**
  * Opens the metadata store that a URI names, as the C++ engine's connection strings do.
  *
- * `http://` and `https://` are served here. The client library is loaded when it is needed, not
+ * `http://`, `https://`, `etcd://` (also without a scheme), `redis://`; beyond C++ `etcds://`,
+ * `etcd+http://` and `etcd+https://` (etcd's JSON interface), `rediss://`, `redis+sentinel://` and
+ * `redis+cluster://`. The client library (undici, etcd3, ioredis) is loaded when it is needed, not
  * before. Nothing is sent until the first call on the store. The caller closes it, or gives it to
  * an engine, which closes it.
  *
  * @throws EngineError `ERR_TE_INVALID_ARGUMENT` for text that names no store,
- * `ERR_TE_NOT_SUPPORTED_TRANSPORT` for etcd and redis, and when undici is not installed.
+ * `ERR_TE_NOT_SUPPORTED_TRANSPORT` when the client library is not installed.
  */
 export async function openStore(
   uri: string,
   options: OpenStoreOptions = {},
 ): Promise<MetadataStore> {
-  const { scheme } = parseConnectionString(uri);
-  if (scheme === 'etcd' || scheme === 'redis') throw unsupported(scheme, uri);
-  const { HttpStore } = await loadHttp();
-  return new HttpStore(uri, options);
+  const { scheme, kind, target } = parseConnectionString(uri);
+  switch (kind) {
+    case 'http': {
+      const { HttpStore } = await load(kind, () => import('./http/http-store.ts'));
+      return new HttpStore(uri, options);
+    }
+    case 'etcd': {
+      const { EtcdStore } = await load(kind, () => import('./etcd/etcd-store.ts'));
+      return new EtcdStore(scheme, target, options);
+    }
+    case 'etcd-gateway': {
+      const { EtcdGatewayStore } = await load(kind, () => import('./etcd/etcd-gateway-store.ts'));
+      return new EtcdGatewayStore(scheme, target, options);
+    }
+    case 'redis': {
+      const { RedisStore } = await load(kind, () => import('./redis/redis-store.ts'));
+      return new RedisStore(scheme, target, options, options.environment ?? process.env);
+    }
+  }
 }
 
-function unsupported(scheme: string, uri: string): EngineError {
-  const shown = withoutCredentials(uri);
-  const reading = uri.includes('://') ? '' : ' (text without a scheme means etcd endpoints)';
-  return new EngineError(
-    'ERR_TE_NOT_SUPPORTED_TRANSPORT',
-    `the metadata URI "${shown}" names a store of scheme "${scheme}"${reading}, which this version ` +
-      'cannot open; supported: http://host:port/path, https://host:port/path, and P2PHANDSHAKE, ' +
-      'which needs no store',
-    { details: { scheme, uri: shown, supported: ['http', 'https'] } },
-  );
-}
+const LIBRARIES: Readonly<Record<StoreKind, string>> = {
+  http: 'undici (version 7)',
+  etcd: 'etcd3 (version 1)',
+  'etcd-gateway': 'undici (version 7)',
+  redis: 'ioredis (version 6)',
+};
 
-async function loadHttp(): Promise<typeof import('./http/http-store.ts')> {
+async function load<T>(kind: StoreKind, module: () => Promise<T>): Promise<T> {
   try {
-    return await import('./http/http-store.ts');
+    return await module();
   } catch (error) {
+    const hint = kind === 'etcd' ? ', or use etcd+http:// with undici' : '';
     throw new EngineError(
       'ERR_TE_NOT_SUPPORTED_TRANSPORT',
-      'HTTP metadata stores need the package undici (version 7); install it beside ' +
-        '@transfer-engine/metadata',
+      `${kind} metadata stores need the package ${LIBRARIES[kind]}; install it beside ` +
+        `@transfer-engine/metadata${hint}`,
       { cause: error },
     );
   }

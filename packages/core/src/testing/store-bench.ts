@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import type { MetadataStore, WatchEvent } from '../metadata/metadata-store.ts';
 import type { StoreFixture } from './store-fixture.ts';
 
-/** Bounds a call that should have failed long before. */
-const CALL_LIMIT_MS = 20_000;
+/** Bounds what should have happened long before. */
+const PATIENCE_MS = 20_000;
 const POLL_MS = 10;
 
 export async function withStores(
@@ -20,24 +20,33 @@ export async function withStores(
   }
 }
 
-export async function failureOf(name: string, call: Promise<unknown>): Promise<unknown> {
+export async function failureOf(
+  name: string,
+  call: Promise<unknown>,
+  limitMs = PATIENCE_MS,
+): Promise<unknown> {
   const result = await withinLimit(
     name,
     call.then(
       () => undefined,
       (error: unknown) => ({ error }),
     ),
+    limitMs,
   );
   assert.ok(result !== undefined, `${name} should have been rejected, and succeeded`);
   return result.error;
 }
 
-export async function withinLimit<T>(what: string, promise: Promise<T>): Promise<T> {
+export async function withinLimit<T>(
+  what: string,
+  promise: Promise<T>,
+  limitMs = PATIENCE_MS,
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<never>((_, reject) => {
     timer = setTimeout(
-      () => reject(new Error(`${what}: not settled after ${CALL_LIMIT_MS} ms`)),
-      CALL_LIMIT_MS,
+      () => reject(new Error(`${what}: not settled after ${limitMs} ms`)),
+      limitMs,
     );
   });
   try {
@@ -48,10 +57,15 @@ export async function withinLimit<T>(what: string, promise: Promise<T>): Promise
 }
 
 /** Asks again and again until the answer is true. */
-export async function eventually(what: string, ask: () => Promise<boolean>): Promise<void> {
-  const end = performance.now() + CALL_LIMIT_MS;
+export async function eventually(
+  fixture: StoreFixture,
+  what: string,
+  ask: () => Promise<boolean>,
+): Promise<void> {
+  const { patienceMs = PATIENCE_MS } = fixture;
+  const end = performance.now() + patienceMs;
   while (!(await ask())) {
-    assert.ok(performance.now() < end, `${what}: not within ${CALL_LIMIT_MS} ms`);
+    assert.ok(performance.now() < end, `${what}: not within ${patienceMs} ms`);
     await new Promise<void>((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
@@ -59,7 +73,12 @@ export async function eventually(what: string, ask: () => Promise<boolean>): Pro
 /** The events of a watch, which can be waited for. */
 export class WatchLog {
   readonly events: WatchEvent[] = [];
+  readonly #patienceMs: number;
   #wake: () => void = () => undefined;
+
+  constructor({ patienceMs = PATIENCE_MS }: StoreFixture) {
+    this.#patienceMs = patienceMs;
+  }
 
   readonly listen = (event: WatchEvent): void => {
     this.events.push(event);
@@ -74,6 +93,7 @@ export class WatchLog {
       await withinLimit(
         `${what} (events so far: ${this.events.map(({ type }) => type).join(' ')})`,
         new Promise<void>((resolve) => (this.#wake = resolve)),
+        this.#patienceMs,
       );
     }
   }

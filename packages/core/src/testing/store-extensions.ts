@@ -41,26 +41,30 @@ export const storeExtensionCases: readonly StoreCase[] = [
     assert.deepEqual(await listOf(b, 'many/'), keys);
     await Promise.all(keys.map((key) => a.remove(key)));
   }),
-  twoStores('a watch tells of every kind of change by anybody', ['watch'], async ([a, b]) => {
-    const log = new WatchLog();
-    const watch = watchOf(a, 'watch/key', log.listen);
-    await log.next('the first sync', ({ type }) => type === 'sync');
-    await b.put('watch/key', 'one');
-    await log.next('a put', ({ type }) => type === 'put');
-    let seen = log.events.length;
-    await b.put('watch/key', 'two');
-    await log.next('a second put', ({ type }) => type === 'put', seen);
-    seen = log.events.length;
-    await b.remove('watch/key');
-    await log.next('a removal', ({ type }) => type === 'remove', seen);
-    for (const event of log.events) {
-      assert.equal(event.key, 'watch/key');
-      assert.ok(event.value === undefined || ['one', 'two'].includes(event.value));
-    }
-    watch.close();
-  }),
-  twoStores('a watch tells of its own key only, and ends', ['watch'], async ([a, b]) => {
-    const [log, other] = [new WatchLog(), new WatchLog()];
+  twoStores(
+    'a watch tells of every kind of change by anybody',
+    ['watch'],
+    async ([a, b], fixture) => {
+      const log = new WatchLog(fixture);
+      const watch = watchOf(a, 'watch/key', log.listen);
+      await log.next('the first sync', ({ type }) => type === 'sync');
+      await b.put('watch/key', 'one');
+      await log.next('a put', ({ type }) => type === 'put');
+      let seen = log.events.length;
+      await b.put('watch/key', 'two');
+      await log.next('a second put', ({ type }) => type === 'put', seen);
+      seen = log.events.length;
+      await b.remove('watch/key');
+      await log.next('a removal', ({ type }) => type === 'remove', seen);
+      for (const event of log.events) {
+        assert.equal(event.key, 'watch/key');
+        assert.ok(event.value === undefined || ['one', 'two'].includes(event.value));
+      }
+      watch.close();
+    },
+  ),
+  twoStores('a watch tells of its own key only, and ends', ['watch'], async ([a, b], fixture) => {
+    const [log, other] = [new WatchLog(fixture), new WatchLog(fixture)];
     const watch = watchOf(a, 'watch/a', log.listen);
     watchOf(a, 'watch/*', other.listen);
     await log.next('the first sync', ({ type }) => type === 'sync');
@@ -82,14 +86,14 @@ export const storeExtensionCases: readonly StoreCase[] = [
     await other.next('a removal', ({ type }) => type === 'remove', before);
     assert.equal(log.events.length, seen, 'no event after close');
   }),
-  twoStores('many watches of one store', ['watch'], async ([a, b]) => {
-    const logs = Array.from({ length: 50 }, () => new WatchLog());
+  twoStores('many watches of one store', ['watch'], async ([a, b], fixture) => {
+    const logs = Array.from({ length: 50 }, () => new WatchLog(fixture));
     for (const [index, log] of logs.entries()) watchOf(a, `watch/many/${index}`, log.listen);
     await Promise.all(logs.map((log) => log.next('sync', ({ type }) => type === 'sync')));
     await Promise.all(logs.map((_, index) => b.put(`watch/many/${index}`, 'x')));
     await Promise.all(logs.map((log) => log.next('put', ({ type }) => type === 'put')));
   }),
-  twoStores('leased keys stay while they are refreshed', ['lease'], async ([a, b]) => {
+  twoStores('leased keys stay while they are refreshed', ['lease'], async ([a, b], fixture) => {
     const lease = leaseOf(a, { leaseMs: LEASE_MS });
     await lease.put('lease/stays', 'first');
     await lease.put('lease/stays', 'second');
@@ -98,31 +102,43 @@ export const storeExtensionCases: readonly StoreCase[] = [
     const other = leaseOf(a, { leaseMs: LEASE_MS });
     await other.put('lease/goes', 'x');
     other.close();
-    await eventually('the end of a key', async () => (await b.get('lease/goes')) === undefined);
+    await eventually(
+      fixture,
+      'the end of a key',
+      async () => (await b.get('lease/goes')) === undefined,
+    );
     assert.equal(await b.get('lease/stays'), 'second');
     await lease.remove('lease/stays');
     assert.equal(await b.get('lease/stays'), undefined);
     lease.close();
   }),
-  twoStores('leased keys go when their writer has gone', ['lease'], async ([a, b]) => {
+  twoStores('leased keys go when their writer has gone', ['lease'], async ([a, b], fixture) => {
     await leaseOf(a, { leaseMs: LEASE_MS }).put('lease/dead', 'x');
     await a.put('lease/plain', 'x');
     await a.close();
     assert.equal(await b.get('lease/dead'), 'x');
-    await eventually('the end of a key', async () => (await b.get('lease/dead')) === undefined);
+    await eventually(
+      fixture,
+      'the end of a key',
+      async () => (await b.get('lease/dead')) === undefined,
+    );
     assert.equal(await b.get('lease/plain'), 'x');
   }),
-  twoStores('a plain put takes a key out of its lease', ['lease'], async ([a, b]) => {
+  twoStores('a plain put takes a key out of its lease', ['lease'], async ([a, b], fixture) => {
     const lease = leaseOf(a, { leaseMs: LEASE_MS });
     await lease.put('lease/taken', 'leased');
     await lease.put('lease/witness', 'leased');
     await b.put('lease/taken', 'plain');
     lease.close();
-    await eventually('the end of a key', async () => (await b.get('lease/witness')) === undefined);
+    await eventually(
+      fixture,
+      'the end of a key',
+      async () => (await b.get('lease/witness')) === undefined,
+    );
     assert.equal(await b.get('lease/taken'), 'plain');
   }),
-  twoStores('a lease says which of its keys were lost', ['lease'], async ([a, b]) => {
-    const lost = new WatchLog();
+  twoStores('a lease says which of its keys were lost', ['lease'], async ([a, b], fixture) => {
+    const lost = new WatchLog(fixture);
     const lease = leaseOf(a, {
       leaseMs: LEASE_MS,
       onLost: (keys) => keys.forEach((key) => lost.listen({ type: 'remove', key })),
@@ -154,27 +170,36 @@ export const storeExtensionCases: readonly StoreCase[] = [
     await a.put('limit', 'after');
     assert.equal(await b.get('limit'), 'after');
   }),
-  twoStores('calls fail while the server is away, and work again', ['restart'], async (ab, f) => {
-    const [a, b] = ab;
-    await a.put('restart/plain', 'x');
-    await restartOf(f, async () => {
-      for (const call of [a.get('restart/plain', BRIEF), b.put('restart/plain', 'y', BRIEF)]) {
-        const error = await failureOf('a call without a server', call);
-        assert.ok(error instanceof EngineError, String(error));
-        assert.ok(['ERR_TE_METADATA', 'ERR_TE_TIMEOUT'].includes(error.code), error.code);
-      }
-    });
-    await eventually('a put after the restart', () => works(a.put('restart/after', 'z', BRIEF)));
-    assert.equal(await a.get('restart/after', { timeoutMs: 10_000 }), 'z');
-    await eventually('a get after the restart', () => works(b.get('restart/after', BRIEF)));
-    assert.equal(await b.get('restart/plain'), undefined);
-  }),
+  twoStores(
+    'calls fail while the server is away, and work again',
+    ['restart'],
+    async ([a, b], fixture) => {
+      await a.put('restart/plain', 'x');
+      await restartOf(fixture, async () => {
+        for (const call of [
+          () => a.get('restart/plain', BRIEF),
+          () => b.put('restart/plain', 'y', BRIEF),
+        ]) {
+          const error = await failureOf('a call without a server', call());
+          assert.ok(error instanceof EngineError, String(error));
+          assert.ok(['ERR_TE_METADATA', 'ERR_TE_TIMEOUT'].includes(error.code), error.code);
+        }
+      });
+      await eventually(fixture, 'a put after the restart', () =>
+        works(a.put('restart/after', 'z', BRIEF)),
+      );
+      assert.equal(await a.get('restart/after', { timeoutMs: 10_000 }), 'z');
+      await eventually(fixture, 'a get after the restart', () =>
+        works(b.get('restart/after', BRIEF)),
+      );
+      assert.equal(await b.get('restart/plain'), undefined);
+    },
+  ),
   twoStores(
     'watches and leases go on after a restart',
     ['restart', 'watch', 'lease'],
-    async (ab, f) => {
-      const [a, b] = ab;
-      const [log, lost] = [new WatchLog(), new WatchLog()];
+    async ([a, b], fixture) => {
+      const [log, lost] = [new WatchLog(fixture), new WatchLog(fixture)];
       const lease = leaseOf(a, {
         leaseMs: LEASE_MS,
         onLost: (keys) => keys.forEach((key) => lost.listen({ type: 'remove', key })),
@@ -183,11 +208,11 @@ export const storeExtensionCases: readonly StoreCase[] = [
       watchOf(a, 'restart/watched', log.listen);
       await log.next('the first sync', ({ type }) => type === 'sync');
       const seen = log.events.length;
-      await restartOf(f, () => Promise.resolve());
+      await restartOf(fixture, () => Promise.resolve());
       await log.next('a sync after the restart', ({ type }) => type === 'sync', seen);
       await lost.next('the loss', ({ key }) => key === 'restart/leased');
       await lease.put('restart/leased', 'again');
-      await eventually('a put', () => works(b.put('restart/watched', 'x', BRIEF)));
+      await eventually(fixture, 'a put', () => works(b.put('restart/watched', 'x', BRIEF)));
       await log.next('a put after the restart', ({ type }) => type === 'put', seen);
       assert.equal(await b.get('restart/leased'), 'again');
     },

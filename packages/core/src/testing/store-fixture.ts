@@ -12,6 +12,8 @@ export type StoreRequirement = 'list' | 'watch' | 'lease' | 'large' | 'limit' | 
 export interface StoreFixture {
   /** Opens a store over the directory of this fixture; the suite closes it. */
   openStore(): Promise<MetadataStore>;
+  /** Time after which what has not happened will not, in milliseconds. Default 20,000. */
+  readonly patienceMs?: number;
   /** For `limit`: a document of more bytes is refused by the server. */
   readonly limitBytes?: number;
   /**

@@ -5,7 +5,7 @@ import {
   type StoreCallOptions,
 } from '@transfer-engine/core/metadata';
 import { Pool } from 'undici';
-import { CallDeadline } from './call-deadline.ts';
+import { CallDeadline } from '../shared/call-deadline.ts';
 import { encodeKey, parseHttpEndpoint, type HttpEndpoint } from './http-endpoint.ts';
 
 export interface HttpStoreOptions {

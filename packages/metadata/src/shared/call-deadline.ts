@@ -27,5 +27,10 @@ export class CallDeadline {
     this.#caller?.removeEventListener('abort', this.#onCallerAbort);
   }
 
+  /** Ends the call now. */
+  abort(reason: Error): void {
+    this.#controller.abort(reason);
+  }
+
   readonly #onCallerAbort = (): void => this.#controller.abort(this.#caller?.reason);
 }
