@@ -50,7 +50,9 @@ export async function transferColumns(
   } else if (notify?.on === 'settled') {
     await transfers.notifyFailed(peer, notify, outcome);
   }
-  if (options.signal?.aborted === true && submission.ending?.code === 'ERR_TE_CANCELED') {
+  // When all ranges made it nevertheless, they completed, and the peer may have been told so.
+  const ended = outcome !== 'completed' && submission.ending?.code === 'ERR_TE_CANCELED';
+  if (options.signal?.aborted === true && ended) {
     throw options.signal.reason;
   }
   const failures = [...(submission.failures ?? [])];

@@ -1,5 +1,6 @@
 import { EngineError } from '../base/errors.ts';
 import type { ControlClient } from '../control/control-client.ts';
+import { OpenCalls } from '../metadata/open-calls.ts';
 import type { ControlAddress, SegmentDirectory } from '../metadata/segment-directory.ts';
 import type { Peer } from '../transport/transport.ts';
 import type { HandshakeDocument, NotifyDocument, NotifyOutcome } from '../wire/index.ts';
@@ -38,6 +39,7 @@ export class ControlCalls {
   readonly #client: ControlClient;
   readonly #peers: OpenPeers;
   readonly #identity: () => { readonly instance: string; readonly segment: string };
+  readonly #calls = new OpenCalls();
   #sequence = 0;
 
   constructor(
@@ -59,7 +61,18 @@ export class ControlCalls {
    * sent again when the answer is lost. To others it is only sent again when it surely did not
    * arrive.
    */
-  async notify(
+  notify(
+    name: string,
+    content: NotificationContent,
+    outcome: NotifyOutcome | undefined,
+    given: OpenOptions,
+  ): Promise<void> {
+    return this.#calls.run(given.signal, (signal) =>
+      this.#notify(name, content, outcome, { ...given, signal }),
+    );
+  }
+
+  async #notify(
     name: string,
     content: NotificationContent,
     outcome: NotifyOutcome | undefined,
@@ -91,11 +104,14 @@ export class ControlCalls {
   }
 
   /** False when nobody answers; errors of the directory itself are thrown. */
-  async probe(name: string, options: OpenOptions): Promise<boolean> {
+  async probe(name: string, given: OpenOptions): Promise<boolean> {
     try {
-      await this.#call(name, options, ({ host, rpcPort }) =>
-        this.#client.probe(host, rpcPort, options),
-      );
+      await this.#calls.run(given.signal, (signal) => {
+        const options = { ...given, signal };
+        return this.#call(name, options, ({ host, rpcPort }) =>
+          this.#client.probe(host, rpcPort, options),
+        );
+      });
       return true;
     } catch (error) {
       if (error instanceof EngineError && UNREACHABLE.has(error.code)) return false;
@@ -106,12 +122,18 @@ export class ControlCalls {
   handshake(
     peer: Peer,
     message: HandshakeDocument,
-    signal?: AbortSignal,
+    given?: AbortSignal,
   ): Promise<HandshakeDocument> {
-    const options = signal === undefined ? {} : { signal };
-    return this.#call(peer.descriptor.name, options, ({ host, rpcPort }) =>
-      this.#client.handshake(host, rpcPort, message, options),
+    return this.#calls.run(given, (signal) =>
+      this.#call(peer.descriptor.name, { signal }, ({ host, rpcPort }) =>
+        this.#client.handshake(host, rpcPort, message, { signal }),
+      ),
     );
+  }
+
+  /** Ends what waits for an answer, and refuses what comes. */
+  close(reason: EngineError): void {
+    this.#calls.close(reason);
   }
 
   /**

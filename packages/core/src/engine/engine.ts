@@ -268,8 +268,17 @@ export class TransferEngineCore implements Engine {
   }
 
   async #close(): Promise<void> {
-    const { segments, directory, transports, controlServer, inbox, driver, machine, logger } =
-      this.#parts;
+    const {
+      segments,
+      directory,
+      transports,
+      control,
+      controlServer,
+      inbox,
+      driver,
+      machine,
+      logger,
+    } = this.#parts;
     this.#cancelRefresh?.();
     const error = new EngineError('ERR_TE_CLOSED', `the engine "${this.segmentName}" was closed`);
     // Peers first: nothing new comes for a segment that is no longer in the directory.
@@ -283,6 +292,7 @@ export class TransferEngineCore implements Engine {
     results.push(...(await Promise.allSettled([this.#parts.memory.releaseAll()])));
     inbox.close();
     machine.pump(this.#parts.clock.nowMs());
+    control.close(error);
     driver.stop();
     for (const result of results) {
       if (result.status === 'rejected') {

@@ -2,6 +2,7 @@ import { systemClock } from '../base/clock.ts';
 import { EngineError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import { stripLeadingSlashes } from '../wire/metadata-keys.ts';
+import { OpenCalls } from './open-calls.ts';
 import { MetadataClient, type MetadataClientOptions } from './metadata-client.ts';
 import type {
   ControlAddress,
@@ -15,6 +16,7 @@ import type {
 export class StoreDirectory implements SegmentDirectory {
   readonly #options: MetadataClientOptions;
   readonly #client: MetadataClient;
+  readonly #calls = new OpenCalls();
   #closing: Promise<void> | undefined;
 
   constructor(options: MetadataClientOptions) {
@@ -28,6 +30,12 @@ export class StoreDirectory implements SegmentDirectory {
    */
   async resolve(name: string, options?: DirectoryCallOptions): Promise<ResolvedSegment> {
     this.#assertOpen(`opening segment "${name}"`);
+    return await this.#calls.run(options?.signal, (signal) =>
+      this.#resolve(name, { ...options, signal }),
+    );
+  }
+
+  async #resolve(name: string, options: DirectoryCallOptions): Promise<ResolvedSegment> {
     const key = stripLeadingSlashes(name);
     const { clock = systemClock } = this.#options;
     const startMs = clock.nowMs();
@@ -39,7 +47,9 @@ export class StoreDirectory implements SegmentDirectory {
 
   async locate(name: string, options?: DirectoryCallOptions): Promise<ControlAddress> {
     this.#assertOpen(`looking up "${name}"`);
-    return await this.#client.fetchRpcMeta(stripLeadingSlashes(name), options);
+    return await this.#calls.run(options?.signal, (signal) =>
+      this.#client.fetchRpcMeta(stripLeadingSlashes(name), { ...options, signal }),
+    );
   }
 
   async announce(
@@ -69,6 +79,7 @@ export class StoreDirectory implements SegmentDirectory {
   }
 
   close(): Promise<void> {
+    this.#calls.close(new EngineError('ERR_TE_CLOSED', 'finding a segment: the engine is closed'));
     this.#closing ??= this.#options.store.close();
     return this.#closing;
   }

@@ -40,8 +40,8 @@ export interface SimEngineOptions extends Omit<
 
 /** Port that every engine of a world listens on in P2P mode. */
 const CONTROL_PORT = 12_001;
-/** Turns of the event loop in which what was planned for "soon" ends, when time stands still. */
-const SETTLE_TURNS = 4;
+/** Turns of the event loop that one moment of virtual time may take. */
+const TURNS_MAX = 100_000;
 
 class WorldProcess implements SimProcess {
   readonly name: string;
@@ -183,15 +183,15 @@ export class SimWorld {
   /** Lets virtual time pass, and everything happen that falls due. */
   async run(virtualMs: number): Promise<void> {
     const endMs = this.clock.nowMs() + virtualMs;
-    await turns(SETTLE_TURNS);
+    await quiet();
     for (;;) {
       const nextMs = this.clock.nextTimerMs;
       if (nextMs === undefined || nextMs > endMs) break;
       this.#step();
-      await turns(1);
+      await quiet();
     }
     this.clock.advance(Math.max(endMs - this.clock.nowMs(), 0));
-    await turns(SETTLE_TURNS);
+    await quiet();
   }
 
   /**
@@ -206,18 +206,14 @@ export class SimWorld {
     };
     promise.then(mark, mark);
     const endMs = this.clock.nowMs() + limitMs;
-    await turns(SETTLE_TURNS);
+    await quiet();
     while (!settled) {
       const nextMs = this.clock.nextTimerMs;
       if (nextMs === undefined || nextMs > endMs) {
-        await turns(SETTLE_TURNS);
-        // What waits for no timer may have planned one meanwhile.
-        const later = this.clock.nextTimerMs;
-        if (settled || (later !== undefined && later <= endMs)) continue;
         throw new Error(`a promise is not settled after ${limitMs} virtual ms`);
       }
       this.#step();
-      await turns(1);
+      await quiet();
     }
     return promise;
   }
@@ -261,9 +257,15 @@ export class SimWorld {
 const pairKey = (first: string, second: string): string =>
   first < second ? `${first}\n${second}` : `${second}\n${first}`;
 
-/** Everything that waits for the end of this turn of the event loop has its turn. */
-async function turns(count: number): Promise<void> {
-  for (let turn = 0; turn < count; turn += 1) {
+/**
+ * Promises, next ticks and turns of the event loop that engines wait for have passed, before time
+ * moves on.
+ */
+async function quiet(): Promise<void> {
+  let turn = 0;
+  do {
+    turn += 1;
+    invariant(turn < TURNS_MAX, 'turns of the event loop plan each other without end');
     await new Promise<void>((resolve) => setImmediate(resolve));
-  }
+  } while (process.getActiveResourcesInfo().includes('Immediate'));
 }
