@@ -186,6 +186,7 @@ async function openControlPort(
     }),
     ...(config.bindHost === undefined ? {} : { bindHost: config.bindHost }),
     port: config.rpcPort !== 0 ? config.rpcPort : (config.portRange ?? 0),
+    backlog: config.backlog,
     maxFrameBytes: limits.controlFrameBytes,
     clock,
     random,

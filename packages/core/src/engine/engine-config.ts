@@ -9,6 +9,8 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Ports a name without a port means. Source: Mooncake 3b5a594, common.h. */
 const HANDSHAKE_PORT = 12001;
+/** More than C++'s 128: many clients that connect at once would wait for a second. */
+const BACKLOG = 1024;
 const FRAME_BYTES_MIN = 1024 * 1024;
 const FRAME_BYTES_MAX = 128 * 1024 * 1024;
 /** The range that systems use for outgoing connections by default; never listened on by request. */
@@ -38,6 +40,8 @@ export interface EngineConfig {
   readonly rpcPort: number;
   readonly portRange: { readonly min: number; readonly max: number } | undefined;
   readonly defaultPort: number;
+  /** Connections that the system holds for the control port before they are accepted. */
+  readonly backlog: number;
   readonly clusterId: string;
   readonly limits: EngineLimits;
   readonly strict: boolean;
@@ -76,6 +80,7 @@ export function readConfig(
     rpcPort,
     portRange: readPortRange(variables),
     defaultPort,
+    backlog: variables.integer('MC_HANDSHAKE_LISTEN_BACKLOG', BACKLOG, 1, 65_535),
     clusterId: options.clusterId ?? environment['MC_METADATA_CLUSTER_ID'] ?? '',
     limits,
     strict: options.strict ?? false,
