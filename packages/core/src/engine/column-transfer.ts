@@ -73,7 +73,8 @@ interface ColumnSource {
   readonly regionLength: (row: number) => number;
   /** Own address of the local region of a row: regions do not overlap, so their addresses tell them apart. */
   readonly regionBase: (row: number) => number;
-  readonly regions: RegisteredRegion[];
+  /** All regions that rows name; complete once every row was checked. */
+  readonly regions: () => RegisteredRegion[];
 }
 
 async function run(
@@ -87,6 +88,7 @@ async function run(
   const settled = new Promise<Submission>((resolve) => {
     settle = resolve;
   });
+  const regions = source.regions();
   const submission = new Submission({
     peer,
     columns: source.columns,
@@ -94,7 +96,7 @@ async function run(
     priority: options.priority,
     transportName: options.transport,
     states: new Uint8Array(source.count),
-    regions: source.regions,
+    regions,
     onSettled: settle,
   });
   submission.stallMs = options.stallMs;
@@ -105,7 +107,7 @@ async function run(
   }
   transfers.deps.assertOpen();
   signal?.throwIfAborted();
-  for (const region of source.regions) {
+  for (const region of regions) {
     if (!region.live) throw regionGone(region.id);
   }
   const onAbort = () => transfers.cancel(submission, signal?.reason);
@@ -166,7 +168,7 @@ function resolveRegions(
   store: ByteStore | ((row: number) => ByteStore);
   regionLength: (row: number) => number;
   regionBase: (row: number) => number;
-  regions: RegisteredRegion[];
+  regions: () => RegisteredRegion[];
 } {
   const { localRegion } = columns;
   if (localRegion instanceof EngineMemoryRegion) {
@@ -176,7 +178,7 @@ function resolveRegions(
       store: region.store,
       regionLength: () => region.length,
       regionBase: () => region.address,
-      regions: [region],
+      regions: () => [region],
     };
   }
   if (!(localRegion instanceof Uint32Array) || localRegion.length !== count) {
@@ -200,13 +202,11 @@ function resolveRegions(
     last = region;
     return region;
   };
-  // Every region is looked up here once, so that later look-ups cannot fail.
-  for (let row = 0; row < count; row += 1) regionOf(row);
   return {
     store: (row) => regionOf(row).store,
     regionLength: (row) => regionOf(row).length,
     regionBase: (row) => regionOf(row).address,
-    regions: [...found.values()],
+    regions: () => [...found.values()],
   };
 }
 

@@ -321,6 +321,8 @@ export class Submission extends WheelEntry {
     for (const { row, part, length, aftermath } of retries ?? []) {
       this.sliceFailed(row, part, length, ending, aftermath);
     }
+    // Nothing happened to any of these rows, so one record speaks for all.
+    const damage = new RowDamage(ending);
     const { count, length } = this.columns;
     while (this.#row < count) {
       if (length[this.#row] === 0) {
@@ -329,7 +331,7 @@ export class Submission extends WheelEntry {
         this.#doom(this.#row, ending);
         this.#dropRestOfRow();
       } else {
-        this.#failRow(this.#row, new RowDamage(ending));
+        this.#failRow(this.#row, damage);
         this.#row += 1;
       }
     }
