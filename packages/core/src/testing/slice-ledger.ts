@@ -33,7 +33,7 @@ export class SliceLedger {
 
   begin(slice: LedgerSlice): void {
     let keys = this.#open.get(slice.store);
-    if (keys === undefined) this.#open.set(slice.store, (keys = new Map()));
+    if (keys === undefined) this.#open.set(slice.store, (keys = new Map<string, number>()));
     const key = keyOf(slice);
     const count = (keys.get(key) ?? 0) + 1;
     keys.set(key, count);
