@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   createMetadataServer,
@@ -174,5 +177,102 @@ describe('createMetadataServer', () => {
     const server = await start({ host: '::1' });
     expect(server.url).toBe(`http://[::1]:${server.port}/metadata`);
     expect(await call(server, 'PUT', 'a', '1')).toEqual([200, 'stored']);
+  });
+});
+
+describe('what the server offers beyond the servers of the field', () => {
+  const authorized = { headers: { authorization: 'Bearer secret' } };
+
+  it('says so in every answer, and lists keys', async () => {
+    const server = await start();
+    await call(server, 'PUT', 'a/ü', '1');
+    await call(server, 'PUT', 'b', '2');
+    const response = await fetch(`${server.url}?prefix=a/`);
+    expect(await response.json()).toEqual({ keys: ['a/ü'] });
+    for (const target of [`${server.url}?key=none`, server.url, `${server.url}?key=b`])
+      expect((await fetch(target)).headers.get('te-metadata')).toBe('list, watch, lease');
+  });
+
+  it('wants the token for everything but /health', async () => {
+    const server = await start({ token: 'secret' });
+    const health = new URL('/health', server.url);
+    expect((await fetch(health)).status).toBe(200);
+    for (const headers of [{}, { authorization: 'Bearer other' }, { authorization: 'secret' }]) {
+      for (const target of [`${server.url}?key=a`, `${server.url}?prefix=`, new URL('/x', health)])
+        expect((await fetch(target, { headers })).status).toBe(401);
+      const put = await fetch(`${server.url}?key=a`, { method: 'PUT', body: '1', headers });
+      expect(put.status).toBe(401);
+    }
+    expect(server.size).toBe(0);
+    expect((await fetch(`${server.url}?key=a`, authorized)).status).toBe(404);
+    const put = { method: 'PUT', body: '1', ...authorized };
+    expect((await fetch(`${server.url}?key=a`, put)).status).toBe(200);
+  });
+
+  it('serves so many requests a second to one address', async () => {
+    const server = await start({ requestsPerSecond: 5 });
+    const responses = await Promise.all(
+      Array.from({ length: 30 }, () => fetch(`${server.url}?key=a`)),
+    );
+    const refused = responses.filter(({ status }) => status === 429);
+    expect(refused.length).toBeGreaterThan(10);
+    expect(refused.length).toBeLessThan(26);
+    expect(refused[0]?.headers.get('retry-after')).toBe('1');
+  });
+
+  it.each(['{', '[]', '{"watch":[1]}', '{"lease":"x"}', 'null'])(
+    'refuses to POST %s',
+    async (body) => {
+      const server = await start();
+      expect((await fetch(server.url, { method: 'POST', body })).status).toBe(400);
+    },
+  );
+
+  it.each(['0', '-1', 'x', '1.5', '86400001', ''])(
+    'refuses a lease of "%s" ms',
+    async (leaseMs) => {
+      const server = await start();
+      const headers = { 'te-lease': 'id', 'te-lease-ms': leaseMs };
+      const put = await fetch(`${server.url}?key=a`, { method: 'PUT', body: '1', headers });
+      expect([put.status, server.size]).toEqual([400, 0]);
+    },
+  );
+
+  it.each([
+    { dataFile: '' },
+    { token: 'with blank' },
+    { requestsPerSecond: 0 },
+    { requestsPerSecond: 1.5 },
+  ])('refuses options %j', async (options) => {
+    await expect(start(options)).rejects.toMatchObject({ code: 'ERR_TE_INVALID_ARGUMENT' });
+  });
+
+  it('has its documents after a crash, and lets go of the file when the port is taken', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'transfer-engine-server-'));
+    try {
+      const dataFile = join(folder, 'documents');
+      const first = await start({ dataFile });
+      const headers = { 'te-lease': 'id', 'te-lease-ms': '60000' };
+      await call(first, 'PUT', 'plain', 'v\n');
+      await fetch(`${first.url}?key=leased`, { method: 'PUT', body: 'x', headers });
+      await call(first, 'PUT', 'gone', 'x');
+      await call(first, 'DELETE', 'gone');
+      // What is on the disk while the server runs is what a crash would leave.
+      copyFileSync(dataFile, join(folder, 'crashed'));
+      const second = await start({ dataFile: join(folder, 'crashed') });
+      expect(second.size).toBe(2);
+      expect(await call(second, 'GET', 'plain')).toEqual([200, 'v\n']);
+      const refresh = { method: 'POST', body: '{"lease":"id","keys":["leased","other"]}' };
+      expect(await (await fetch(second.url, refresh)).json()).toEqual({ missing: ['other'] });
+      const third = join(folder, 'third');
+      await expect(start({ dataFile: third, port: first.port })).rejects.toMatchObject({
+        code: 'ERR_TE_PORT_UNAVAILABLE',
+      });
+      await start({ dataFile: third });
+      await expect(start({ dataFile })).rejects.toMatchObject({ code: 'ERR_TE_METADATA' });
+    } finally {
+      await Promise.all(servers.splice(0).map((server) => server.close()));
+      rmSync(folder, { recursive: true });
+    }
   });
 });

@@ -5,6 +5,10 @@ import { withoutCredentials } from '../connection-string.ts';
 export interface HttpEndpoint {
   /** "http://host:port" */
   readonly origin: string;
+  /** Path and query of the URI, "/metadata". */
+  readonly path: string;
+  /** Everything before a parameter, "/metadata?". */
+  readonly queryPrefix: string;
   /** Everything before the key, "/metadata?key=". */
   readonly pathPrefix: string;
   /** Value of the Authorization header, when the URI holds credentials. */
@@ -31,6 +35,8 @@ export function parseHttpEndpoint(uri: string): HttpEndpoint {
   const credentials = url.username !== '' || url.password !== '';
   return {
     origin: url.origin,
+    path: url.pathname + url.search,
+    queryPrefix: `${url.pathname}${url.search}${separator}`,
     pathPrefix: `${url.pathname}${url.search}${separator}key=`,
     authorization: credentials ? basicAuthorization(url.username, url.password) : undefined,
     description: `${url.origin}${url.pathname}`,

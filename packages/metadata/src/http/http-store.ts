@@ -1,12 +1,21 @@
 import {
   EngineError,
   invalidArgument,
+  RefreshedLease,
+  type LeaseOptions,
+  type MetadataLease,
   type MetadataStore,
+  type MetadataWatch,
   type StoreCallOptions,
+  type WatchListener,
 } from '@transfer-engine/core/metadata';
-import { Pool } from 'undici';
 import { CallDeadline } from '../shared/call-deadline.ts';
+import { KeyWatcher } from '../shared/key-watcher.ts';
+import { positiveInteger } from '../shared/store-calls.ts';
+import { codeOf, HttpClient, ReplyTooLarge, type HttpRequest, type Reply } from './http-client.ts';
 import { encodeKey, parseHttpEndpoint, type HttpEndpoint } from './http-endpoint.ts';
+import { HttpLease } from './http-lease.ts';
+import { watchOverHttp } from './http-feed.ts';
 
 export interface HttpStoreOptions {
   /** Time to set up a connection, in milliseconds. Default 1,500, as the C++ engine has. */
@@ -22,57 +31,62 @@ export interface HttpStoreOptions {
    * an engine leaves behind when it crashes. Default true.
    */
   readonly replaceRefused?: boolean;
+  /** Shown to the server as `Authorization: Bearer <token>`. */
+  readonly token?: string;
 }
 
-interface Reply {
-  readonly status: number;
-  readonly text: string;
-}
+type Send = (request: Omit<HttpRequest, 'path'>) => Promise<Reply>;
 
-type Method = 'GET' | 'PUT' | 'DELETE';
-
-/** Errors of a connection that the server closed while it was idle; the request had no effect yet. */
-const STALE_CONNECTION = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 const SHOWN_REPLY_CHARACTERS = 200;
 
 /**
  * Documents on an HTTP key-value server, as the C++ engine keeps them.
  *
  * Requests are `GET`, `PUT` and `DELETE` of `<uri>?key=<key>`; 200 is success and nothing else is,
- * but a missing key is an answer (`undefined`) and removing it succeeds. There are no redirects and
- * proxy variables of the environment are not looked at. Source: Mooncake 3b5a594,
+ * but a missing key is an answer (`undefined`) and removing it succeeds. Source: Mooncake 3b5a594,
  * transfer_metadata_plugin.cpp (HTTPStoragePlugin).
+ *
+ * Our own server says in its answers that it can list, watch and lease; that is used then. On other
+ * servers `list` rejects with `ERR_TE_NOT_IMPLEMENTED`, a watch stays silent, and leased keys do
+ * not go away by themselves; but a lease notices there, too, when its keys were lost.
  */
 export class HttpStore implements MetadataStore {
   readonly description: string;
   readonly trailingNewline = false;
   readonly #endpoint: HttpEndpoint;
-  readonly #pool: Pool;
+  readonly #client: HttpClient;
   readonly #timeoutMs: number;
   readonly #maxValueBytes: number;
   readonly #replaceRefused: boolean;
-  #closing: Promise<void> | undefined;
+  readonly #watcher: KeyWatcher;
+  readonly #leases = new Set<MetadataLease>();
 
   /** @throws EngineError `ERR_TE_INVALID_ARGUMENT` for a URI or an option that cannot be used. */
   constructor(uri: string, options: HttpStoreOptions = {}) {
     this.#endpoint = parseHttpEndpoint(uri);
     this.description = this.#endpoint.description;
-    this.#timeoutMs = positive('timeoutMs', options.timeoutMs ?? 3_000);
-    this.#maxValueBytes = positive('maxValueBytes', options.maxValueBytes ?? 128 * 1024 * 1024);
+    this.#timeoutMs = positiveInteger('timeoutMs', options.timeoutMs ?? 3_000);
+    this.#maxValueBytes = positiveInteger(
+      'maxValueBytes',
+      options.maxValueBytes ?? 128 * 1024 * 1024,
+    );
     this.#replaceRefused = options.replaceRefused ?? true;
-    this.#pool = new Pool(this.#endpoint.origin, {
-      connections: positive('connections', options.connections ?? 8),
-      connect: { timeout: positive('connectTimeoutMs', options.connectTimeoutMs ?? 1_500) },
-      // Every call has a deadline of its own, which covers headers and body.
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      pipelining: 1,
+    this.#client = new HttpClient({
+      origin: this.#endpoint.origin,
+      authorization:
+        options.token === undefined ? this.#endpoint.authorization : `Bearer ${options.token}`,
+      connectTimeoutMs: positiveInteger('connectTimeoutMs', options.connectTimeoutMs ?? 1_500),
+      connections: positiveInteger('connections', options.connections ?? 8),
+      maxReplyBytes: this.#maxValueBytes,
     });
+    this.#watcher = new KeyWatcher((keys, events, signal) =>
+      watchOverHttp(this.#client, this.#endpoint.path, { keys, events, signal }),
+    );
   }
 
   async get(key: string, options?: StoreCallOptions): Promise<string | undefined> {
-    return await this.#call('GET', key, options, async (request) => {
-      const reply = await request('GET');
+    return await this.#call('GET', key, options, async (send) => {
+      const reply = await send({ method: 'GET' });
       if (reply.status === 404) return undefined;
       if (reply.status === 200) return reply.text;
       throw this.#refused('GET', key, reply);
@@ -80,26 +94,85 @@ export class HttpStore implements MetadataStore {
   }
 
   async put(key: string, value: string, options?: StoreCallOptions): Promise<void> {
-    await this.#call('PUT', key, options, async (request) => {
-      const reply = await request('PUT', value);
-      if (reply.status === 200) return;
-      const replaceable = this.#replaceRefused && reply.status === 400 && key.includes('rpc_meta');
-      if (!replaceable) throw this.#refused('PUT', key, reply);
-      await this.#replace(key, value, request);
-    });
+    await this.#put(key, value, options);
   }
 
   async remove(key: string, options?: StoreCallOptions): Promise<void> {
-    await this.#call('DELETE', key, options, async (request) => {
-      const reply = await request('DELETE');
+    await this.#call('DELETE', key, options, async (send) => {
+      const reply = await send({ method: 'DELETE' });
       if (reply.status !== 200 && reply.status !== 404) throw this.#refused('DELETE', key, reply);
     });
   }
 
+  async list(prefix: string, options?: StoreCallOptions): Promise<string[]> {
+    const path = `${this.#endpoint.queryPrefix}prefix=${encodeKey(prefix)}`;
+    const list = async (send: Send): Promise<string[]> => {
+      const reply = await send({ method: 'GET' });
+      if (this.#client.offers('list') !== true) {
+        throw new EngineError(
+          'ERR_TE_NOT_IMPLEMENTED',
+          `${this.description} cannot list its keys; only the server of te metadata serve can ` +
+            '(etcd and Redis can, too)',
+          { details: { store: this.description } },
+        );
+      }
+      if (reply.status !== 200) throw this.#refused('GET', `${prefix}…`, reply);
+      const { keys } = JSON.parse(reply.text) as { keys: string[] };
+      return keys.sort();
+    };
+    return await this.#call('GET', prefix, options, list, path);
+  }
+
+  watch(key: string, listener: WatchListener): MetadataWatch {
+    encodeKey(key);
+    return this.#watcher.watch(key, listener);
+  }
+
+  lease(options: LeaseOptions): MetadataLease {
+    const server = new HttpLease(options.leaseMs, {
+      put: (key, value, headers, bounds) => this.#put(key, value, bounds, headers),
+      remove: (key, bounds) => this.remove(key, bounds),
+      get: (key, bounds) => this.get(key, bounds),
+      offered: () => this.#client.offers('lease') === true,
+      post: async (body, bounds) =>
+        await this.#call(
+          'POST',
+          'lease',
+          bounds,
+          async (send) => {
+            const reply = await send({ method: 'POST', body: JSON.stringify(body) });
+            if (reply.status !== 200) throw this.#refused('POST', 'lease', reply);
+            return JSON.parse(reply.text) as unknown;
+          },
+          this.#endpoint.path,
+        ),
+    });
+    const lease = new RefreshedLease(options, server);
+    this.#leases.add(lease);
+    return lease;
+  }
+
   /** Ends running calls with `ERR_TE_CLOSED` and closes all connections. */
   close(): Promise<void> {
-    this.#closing ??= this.#pool.destroy();
-    return this.#closing;
+    for (const lease of this.#leases) lease.close();
+    this.#watcher.close();
+    return this.#client.close();
+  }
+
+  async #put(
+    key: string,
+    value: string,
+    options: StoreCallOptions | undefined,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    await this.#call('PUT', key, options, async (send) => {
+      const request = { method: 'PUT', body: value, headers } as const;
+      const reply = await send(request);
+      if (reply.status === 200) return;
+      const replaceable = this.#replaceRefused && reply.status === 400 && key.includes('rpc_meta');
+      if (!replaceable) throw this.#refused('PUT', key, reply);
+      await this.#replace(key, value, send, request);
+    });
   }
 
   /**
@@ -110,103 +183,63 @@ export class HttpStore implements MetadataStore {
   async #replace(
     key: string,
     value: string,
-    request: (method: Method, body?: string) => Promise<Reply>,
+    send: Send,
+    request: Omit<HttpRequest, 'path'>,
   ): Promise<void> {
-    const present = await request('GET');
+    const present = await send({ method: 'GET' });
     if (present.status === 200 && present.text === value) return;
     if (present.status !== 200 && present.status !== 404) throw this.#refused('GET', key, present);
-    const removed = await request('DELETE');
+    const removed = await send({ method: 'DELETE' });
     if (removed.status !== 200 && removed.status !== 404)
       throw this.#refused('DELETE', key, removed);
-    const reply = await request('PUT', value);
+    const reply = await send(request);
     if (reply.status !== 200) throw this.#refused('PUT', key, reply);
   }
 
   async #call<T>(
-    method: Method,
+    method: HttpRequest['method'],
     key: string,
     options: StoreCallOptions | undefined,
-    run: (request: (method: Method, body?: string) => Promise<Reply>) => Promise<T>,
+    run: (send: Send) => Promise<T>,
+    path = this.#endpoint.pathPrefix + encodeKey(key),
   ): Promise<T> {
-    const path = this.#endpoint.pathPrefix + encodeKey(key);
-    if (this.#closing !== undefined) throw this.#closedError(method, key);
+    if (this.#client.closed) throw this.#closedError(method, key);
     const timeoutMs = options?.timeoutMs ?? this.#timeoutMs;
     if (!(timeoutMs > 0)) throw invalidArgument('timeoutMs', timeoutMs, 'more than 0');
     const deadline = new CallDeadline(options?.signal, timeoutMs, () =>
       this.#timeoutError(method, key, timeoutMs),
     );
     try {
-      return await run((step, body) => this.#request(step, path, body, deadline.signal));
+      return await run((request) => this.#client.send({ ...request, path }, deadline.signal));
     } catch (error) {
       if (deadline.signal.aborted) throw deadline.signal.reason;
-      if (this.#closing !== undefined) throw this.#closedError(method, key, error);
+      if (this.#client.closed) throw this.#closedError(method, key, error);
       if (error instanceof EngineError) throw error;
+      if (error instanceof ReplyTooLarge) throw this.#tooLarge(method);
       throw this.#unreachable(method, key, error);
     } finally {
       deadline.end();
     }
   }
 
-  async #request(
-    method: Method,
-    path: string,
-    body: string | undefined,
-    signal: AbortSignal,
-  ): Promise<Reply> {
-    try {
-      return await this.#requestOnce(method, path, body, signal);
-    } catch (error) {
-      // All requests are idempotent: one more try on another connection is safe.
-      if (signal.aborted || this.#closing !== undefined || !STALE_CONNECTION.has(codeOf(error)))
-        throw error;
-      return await this.#requestOnce(method, path, body, signal);
-    }
-  }
-
-  async #requestOnce(
-    method: Method,
-    path: string,
-    body: string | undefined,
-    signal: AbortSignal,
-  ): Promise<Reply> {
-    const { authorization } = this.#endpoint;
-    const response = await this.#pool.request({
-      method,
-      path,
-      signal,
-      headers: {
-        accept: '*/*',
-        ...(authorization === undefined ? {} : { authorization }),
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-      },
-      body: body ?? null,
-    });
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    for await (const chunk of response.body) {
-      if (!Buffer.isBuffer(chunk)) continue;
-      bytes += chunk.length;
-      if (bytes > this.#maxValueBytes) throw this.#tooLarge(method);
-      chunks.push(chunk);
-    }
-    return { status: response.statusCode, text: Buffer.concat(chunks, bytes).toString('utf8') };
-  }
-
-  #refused(method: Method, key: string, reply: Reply): EngineError {
+  #refused(method: string, key: string, reply: Reply): EngineError {
     const said = reply.text
       .slice(0, SHOWN_REPLY_CHARACTERS)
       .replace(/[^\x20-\x7e]/g, ' ')
       .trim();
+    const advice =
+      reply.status === 401
+        ? 'give the token of the server'
+        : 'check that the URI is the address of a metadata server';
     return new EngineError(
       'ERR_TE_METADATA',
       `${method} of key "${key}" was answered with status ${reply.status} by ` +
-        `${this.description}${said === '' ? '' : ` ("${said}")`}; check that the URI is the ` +
-        'address of a metadata server',
+        `${this.description}${said === '' ? '' : ` ("${said}")`}; ${advice}`,
       { details: { store: this.description, key, method, status: reply.status } },
     );
   }
 
-  #tooLarge(method: Method): EngineError {
+  #tooLarge(method: string): EngineError {
     return new EngineError(
       'ERR_TE_METADATA',
       `the answer of ${this.description} to ${method} is larger than ${this.#maxValueBytes} ` +
@@ -215,7 +248,7 @@ export class HttpStore implements MetadataStore {
     );
   }
 
-  #unreachable(method: Method, key: string, cause: unknown): EngineError {
+  #unreachable(method: string, key: string, cause: unknown): EngineError {
     const reason = cause instanceof Error ? cause.message : String(cause);
     return new EngineError(
       'ERR_TE_METADATA',
@@ -226,7 +259,7 @@ export class HttpStore implements MetadataStore {
     );
   }
 
-  #timeoutError(method: Method, key: string, timeoutMs: number): EngineError {
+  #timeoutError(method: string, key: string, timeoutMs: number): EngineError {
     return new EngineError(
       'ERR_TE_TIMEOUT',
       `${method} of key "${key}" was not answered by ${this.description} within ${timeoutMs} ms`,
@@ -234,21 +267,11 @@ export class HttpStore implements MetadataStore {
     );
   }
 
-  #closedError(method: Method, key: string, cause?: unknown): EngineError {
+  #closedError(method: string, key: string, cause?: unknown): EngineError {
     return new EngineError(
       'ERR_TE_CLOSED',
       `${method} of key "${key}": the store ${this.description} was closed`,
       { cause, details: { store: this.description, key, method } },
     );
   }
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
-}
-
-function positive(name: string, value: number): number {
-  if (!Number.isSafeInteger(value) || value <= 0)
-    throw invalidArgument(name, value, 'a positive integer');
-  return value;
 }
