@@ -1,7 +1,7 @@
 // Runs the simulation of engines for a long time.
 //
-//   node scripts/soak.mjs [--seeds=100000] [--from=N] [--jobs=N]   seeds of engine worlds
-//   node scripts/soak.mjs --engines                                a thousand engines for a minute
+//   node scripts/soak.mjs [--seeds=100000] [--from=N] [--jobs=N]   seeds, then a thousand engines
+//   node scripts/soak.mjs --engines                                a thousand engines alone
 //
 // --seeds  how many seeds; --from  the first one (default: the time, in seconds)
 // --jobs   how many run side by side (default 2)
@@ -25,7 +25,9 @@ for (const name of options.keys()) {
   }
 }
 
-process.exitCode = options.has('--engines') ? await engines() : await seeds();
+const statuses = options.has('--engines') ? [] : [await seeds()];
+statuses.push(await engines());
+process.exitCode = Math.max(...statuses);
 
 async function engines() {
   const { status, output } = await vitest('test/simulation/scale.test.ts', { TE_SCALE: 'full' });

@@ -46,7 +46,10 @@ export async function disturb(sim: EngineWorld): Promise<void> {
 /** Killed, and sometimes started again under the same name. */
 function kill(sim: EngineWorld, actor: Actor): void {
   actor.dead = true;
-  for (const area of actor.areas) area.closed = true;
+  for (const area of actor.areas) {
+    area.closed = true;
+    area.gone = true;
+  }
   sim.notified.take(actor);
   sim.world.kill(actor.name);
   if (sim.chance(0.7)) sim.plan(sim.below(200), () => sim.start(actor.name));

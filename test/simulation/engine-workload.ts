@@ -105,9 +105,8 @@ class User {
     try {
       const opening = engine.openSegment(name, { timeoutMs: 300 });
       const segment = await sim.watch(actor, 'openSegment()', boundMs, opening);
-      const other = segments.get(name);
-      segments.set(name, segment);
-      if (other !== undefined) void other.close();
+      // Others may use the handle that is known; several may stand for one peer.
+      segments.set(segments.has(name) ? `${name} ${sim.number()}` : name, segment);
       return segment;
     } catch (error) {
       if (!actor.leaving) sim.checkError(error, 'openSegment()');
@@ -216,7 +215,7 @@ class User {
     const fresh = { ended: false, completed: false, report: undefined, after: undefined };
     if (area === undefined) {
       // Nobody has memory there, or it was there once.
-      const old = sim.memory.areas.filter(({ closed }) => closed);
+      const old = sim.memory.areas.filter(({ gone }) => gone);
       const gone: Area | undefined = stale && old.length > 0 ? sim.pick(old) : undefined;
       const address = gone?.region.address ?? BigInt(sim.number() * AREA_BYTES);
       return { ...common, ...fresh, area: gone, remoteOffset: 0, address, bad: length > 0 };

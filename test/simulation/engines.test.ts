@@ -28,14 +28,18 @@ async function runSeed(seed: number): Promise<WorldFacts> {
 /** Runs seeds, and makes sure that they prove something. */
 async function runRange(from: number, count: number): Promise<void> {
   const total = { asks: 0, completed: 0, notifications: 0, retries: 0 };
+  const failures: string[] = [];
   for (let seed = from; seed < from + count; seed += 1) {
-    const facts = await runSeed(seed);
-    if (facts.calm) continue;
+    const facts = await runSeed(seed).catch((error: unknown) => {
+      failures.push(String(error));
+    });
+    if (facts === undefined || facts.calm) continue;
     total.asks += facts.asks;
     total.completed += facts.completed;
     total.notifications += facts.notifications;
     total.retries += facts.retries;
   }
+  expect(failures).toEqual([]);
   // A simulation in which everything works, or nothing does, would prove nothing.
   expect(total.completed).toBeGreaterThan(total.asks / 3);
   expect(total.completed).toBeLessThan((total.asks * 9) / 10);

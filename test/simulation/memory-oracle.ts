@@ -26,6 +26,8 @@ export interface Area {
   used: number;
   /** Nothing new may be done to the area: its engine is gone, or it is being unregistered. */
   closed: boolean;
+  /** Nobody serves the area any more. */
+  gone: boolean;
   /** The content when it was unregistered; its owner has used the memory since. */
   last: Buffer | undefined;
 }
@@ -70,13 +72,15 @@ export class MemoryOracle {
 
   addArea(owner: string, region: MemoryRegion, writable: boolean): Area {
     const { bytes } = region;
-    const area = { owner, region, writable, bytes, used: 0, closed: false, last: undefined };
+    const use = { used: 0, closed: false, gone: false, last: undefined };
+    const area: Area = { owner, region, writable, bytes, ...use };
     this.areas.push(area);
     return area;
   }
 
   /** The owner has its memory back, and uses it. */
   withdrawn(area: Area): void {
+    area.gone = true;
     area.last = Buffer.from(area.bytes);
     area.bytes.fill(WITHDRAWN);
   }

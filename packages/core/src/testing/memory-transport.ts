@@ -12,12 +12,12 @@ import type {
   TransportHost,
 } from '../transport/transport.ts';
 import { copyBytes } from './copy-bytes.ts';
-import { SliceQueue } from './slice-queue.ts';
+import { SliceQueue } from '../transport/slice-queue.ts';
 
 /** Bytes that one turn copies before it lets others run: about 0.2 ms. */
 const TURN_BYTES = 4 * 1024 * 1024;
 /** Slices that one turn ends before it lets others run. */
-const TURN_SLICES = 16_384;
+const TURN_SLICES = 2_048;
 /** A refusal makes an error with its stack, which takes as long as this many slices. */
 const REJECTION_COST = 64;
 
