@@ -132,6 +132,7 @@ async function assemble(
       portRange: config.portRange,
       environment: start.environment,
       instance: identity.instance,
+      hostIdentity: identity.host,
       strict: config.strict,
       handshake: (peer, message, signal) => control.handshake(peer, message, signal),
     });
@@ -205,13 +206,14 @@ function openDirectory(deps: {
   now: () => Date;
 }): SegmentDirectory {
   const { start, store, own, segmentName, client, now } = deps;
-  const { config, identity, clock, logger } = start;
+  const { config, identity, clock, logger, random } = start;
   if (store === undefined) {
     const { defaultPort } = config;
     return new PeerDirectory({ client, document: own, defaultPort, logger });
   }
   return new StoreDirectory({
-    ...{ store, identity, clock, now, name: segmentName },
+    ...{ store, identity, clock, random, now, name: segmentName },
+    logger: logger.child({ component: 'metadata' }),
     strict: config.strict,
     clusterId: config.clusterId,
     timeoutMs: config.limits.controlTimeoutMs,

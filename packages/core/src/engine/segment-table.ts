@@ -21,6 +21,8 @@ export class RemoteSegment {
   resolved: ResolvedSegment;
   /** True while the document is being fetched again because of trouble with the peer. */
   refreshing = false;
+  /** Ends the watch of its document. */
+  unwatch: (() => void) | undefined;
 
   constructor(id: number, name: string, resolved: ResolvedSegment) {
     this.id = id;
@@ -135,6 +137,8 @@ export class SegmentTable {
     remote.queue.onTrouble = () => this.#refreshAfterTrouble(remote);
     this.#deps.machine.setRoutes(remote.queue, routes);
     this.#byName.set(name, remote);
+    const { directory } = this.#deps;
+    remote.unwatch = directory.watch?.(name, () => this.#refreshAfterTrouble(remote));
     this.#deps.telemetry.peer(name, 'opened');
     return new SegmentHandle(remote, this);
   }
@@ -179,6 +183,7 @@ export class SegmentTable {
     const { machine } = this.#deps;
     const { queue } = remote;
     queue.onTrouble = undefined;
+    remote.unwatch?.();
     for (const submission of [...queue.active]) machine.end(submission, error, CANCEL_GRACE_MS);
     const routes = queue.routes.map(({ route }) => route);
     await Promise.all(routes.map((route) => route.close()));
@@ -189,8 +194,12 @@ export class SegmentTable {
     const before = remote.resolved;
     remote.resolved = resolved;
     remote.queue.describe(resolved.descriptor);
-    const restarted = hasRestarted(before.descriptor, resolved.descriptor);
-    if (!restarted && !pathChanged(before, resolved)) return;
+    const restarted = hasRestarted(before, resolved);
+    if (!restarted && !pathChanged(before, resolved)) {
+      const { descriptor, host } = resolved;
+      for (const { route } of remote.queue.routes) route.update?.({ descriptor, host });
+      return;
+    }
     const { machine, logger } = this.#deps;
     logger.info(
       { segment: remote.name, restarted },
@@ -242,13 +251,15 @@ export class SegmentTable {
   }
 }
 
-/** A start of another engine under the same name, as far as documents tell. */
-function hasRestarted(before: SegmentDescriptor, after: SegmentDescriptor): boolean {
-  return (
-    before.extras !== undefined &&
-    after.extras !== undefined &&
-    before.extras.instance !== after.extras.instance
-  );
+/**
+ * Another start of an engine under the same name, as far as documents tell. C++ engines publish no
+ * instance; they choose their ports when they start, and keep them.
+ */
+function hasRestarted(before: ResolvedSegment, after: ResolvedSegment): boolean {
+  const [old, now] = [before.descriptor, after.descriptor];
+  const instances = [old.extras?.instance, now.extras?.instance];
+  if (instances.some((instance) => instance !== undefined)) return instances[0] !== instances[1];
+  return before.rpcPort !== after.rpcPort || old.tcpDataPort !== now.tcpDataPort;
 }
 
 function pathChanged(before: ResolvedSegment, after: ResolvedSegment): boolean {

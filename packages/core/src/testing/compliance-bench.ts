@@ -10,6 +10,7 @@ import type { ComplianceCase } from './compliance-case.ts';
 import { RecordingSink } from './recording-sink.ts';
 import { TestRun, type SliceDescription } from './test-run.ts';
 import type {
+  TargetObject,
   TransportEnd,
   TransportFixture,
   TransportPair,
@@ -75,8 +76,8 @@ export class ComplianceBench {
     } = {},
   ): Promise<TargetMemory> {
     const { target = this.target, permission = 'global-read-write', fill = 0 } = options;
-    const store = new BufferStore(this.pair.memory(length));
-    store.bytes.fill(fill);
+    const { store, bytes } = await this.#targetMemory(target, length);
+    bytes.fill(fill);
     const [region] = target.host.registry.add([
       {
         store,
@@ -87,7 +88,14 @@ export class ComplianceBench {
     ]);
     assert.ok(region !== undefined, 'the registry added nothing');
     await target.transport.attach?.([region]);
-    return { region, bytes: store.bytes, at: (offset) => region.address + offset };
+    return { region, bytes, at: (offset) => region.address + offset };
+  }
+
+  #targetMemory(target: TransportEnd, length: number): Promise<TargetObject> {
+    const special = this.pair.targetMemory?.(target, length);
+    if (special !== undefined) return special;
+    const store = new BufferStore(this.pair.memory(length));
+    return Promise.resolve({ store, bytes: store.bytes });
   }
 
   /** Local memory of the initiator; with a seed, a pattern that no shift or other seed repeats. */

@@ -34,6 +34,7 @@ export {
   describeSegment,
   pairFixture,
   type PairParts,
+  type TargetObject,
   type TransportEnd,
   type TransportFixture,
   type TransportPair,

@@ -6,7 +6,7 @@ import type { Peer } from '../transport/transport.ts';
 import { copyBytes } from './copy-bytes.ts';
 import type { SimMember, SimNetwork } from './sim-network.ts';
 import type { SimTransport, SimTransportRoute } from './sim-transport.ts';
-import { SliceQueue } from './slice-queue.ts';
+import { SliceQueue } from '../transport/slice-queue.ts';
 
 const UNTOUCHED: Aftermath = { destination: 'untouched' };
 

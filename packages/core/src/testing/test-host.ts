@@ -29,6 +29,7 @@ export function createTestHost(overrides: TestHostOverrides = {}): TransportHost
     registry: given.registry ?? new MemoryRegistry(new AddressSpace(random)),
     segmentName: 'test',
     instance: 'test-instance',
+    hostIdentity: 'test-host',
     strict: false,
     bindHost: '127.0.0.1',
     portRange: undefined,

@@ -1,3 +1,4 @@
+import type { ByteStore } from '../memory/byte-store.ts';
 import type { MemoryLike } from '../memory/buffer-store.ts';
 import type { SegmentDescriptor, SegmentDraft } from '../segment/segment-descriptor.ts';
 import type {
@@ -24,6 +25,12 @@ export interface TransportEnd {
   readonly host: TransportHost;
 }
 
+/** What a target registers, and a window through which the suite sees and fills the same bytes. */
+export interface TargetObject {
+  readonly store: ByteStore;
+  readonly bytes: Buffer;
+}
+
 /** One initiator and two targets, fresh for each case. */
 export interface TransportPair {
   readonly initiator: TransportEnd;
@@ -32,6 +39,8 @@ export interface TransportPair {
   peer(target: TransportEnd): Peer;
   /** Memory that the transport can use, zeroed. */
   memory(length: number): MemoryLike;
+  /** Memory of a target that is more than plain memory; see {@link TargetObject}. */
+  targetMemory?(target: TransportEnd, length: number): Promise<TargetObject>;
   /** Lets a little time pass. */
   turn(): Promise<void>;
   /** Ends a target as if its process were killed. */
@@ -59,6 +68,7 @@ export interface PairParts {
   /** Where peers find each other. Default "127.0.0.1". */
   readonly address?: string;
   memory?(length: number): MemoryLike;
+  targetMemory?(target: TransportEnd, length: number): Promise<TargetObject>;
   turn?(): Promise<void>;
   loseTarget?(target: TransportEnd): void | Promise<void>;
   stallTarget?(target: TransportEnd): () => void;
@@ -88,7 +98,7 @@ export function pairFixture(
       const initiator = await start('initiator', 'initiator', { sink, seed: 1 });
       const first = await start('target', 'target-1', { seed: 2 });
       const second = await start('target', 'target-2', { seed: 3 });
-      const { loseTarget, stallTarget } = parts;
+      const { loseTarget, stallTarget, targetMemory } = parts;
       return {
         initiator,
         targets: [first, second],
@@ -98,6 +108,9 @@ export function pairFixture(
         }),
         memory: (length) => parts.memory?.(length) ?? Buffer.alloc(length),
         turn: () => parts.turn?.() ?? nextTurn(),
+        ...(targetMemory && {
+          targetMemory: (target: TransportEnd, length: number) => targetMemory(target, length),
+        }),
         ...(loseTarget && { loseTarget: (target: TransportEnd) => loseTarget(target) }),
         ...(stallTarget && { stallTarget: (target: TransportEnd) => stallTarget(target) }),
         async dispose() {
@@ -133,7 +146,7 @@ export function describeSegment({ transport, host }: TransportEnd): SegmentDescr
   return {
     ...rest,
     name: host.segmentName,
-    extras: { version: 1, instance: host.segmentName, host: 'test-host', capabilities },
+    extras: { version: 1, instance: host.instance, host: 'test-host', capabilities },
   };
 }
 

@@ -90,6 +90,8 @@ export class SubmissionRun implements SliceRun {
     this.#nextLength = length;
     submission.describe(row, part, length, into);
     into.attempt = 0;
+    // The first slice was shown to the route before the run began.
+    if (this.#taken > 0 && this.route?.route.reaches?.(into) === false) return this.#end();
     return true;
   }
 

@@ -22,6 +22,7 @@ class ScriptedRoute implements Route {
   room = Number.POSITIVE_INFINITY;
   posts: { run: SliceRun; slices: Taken[] }[] = [];
   canceled: SliceRun[] = [];
+  reaches?: (slice: Slice) => boolean;
 
   constructor(name = 'scripted', durability: 'applied' | 'sent' = 'applied') {
     this.writeDurability = durability;
@@ -604,6 +605,54 @@ describe('TransferMachine', () => {
     machine.complete(route.posts[1]!.run, 1, Outcome.ok);
     machine.pump((nowMs += 1));
     expect(lengths()).toEqual([[5000], [1000, 1000], [1000]]);
+  });
+
+  it('asks the next route for slices that the first one does not reach', () => {
+    const near = new ScriptedRoute('near');
+    near.reaches = ({ addressLow }) => addressLow < BASE + 1000;
+    const far = new ScriptedRoute('far');
+    const { submit, pump, machine } = setUp([near, far]);
+    const { settled } = submit([600, 400, 100, 50]);
+    pump();
+    expect(near.posts.map(({ slices }) => slices.map(({ length }) => length))).toEqual([
+      [600, 400],
+    ]);
+    expect(far.posts.map(({ slices }) => slices.map(({ length }) => length))).toEqual([[100, 50]]);
+    machine.complete(near.posts[0]!.run, 2, Outcome.ok);
+    machine.complete(far.posts[0]!.run, 2, Outcome.ok);
+    pump();
+    expect(settled).toHaveLength(1);
+    expect(machine.counters.retries).toBe(0);
+  });
+
+  it('lets the first route refuse what no route reaches', () => {
+    const routes = [new ScriptedRoute('near'), new ScriptedRoute('far')] as const;
+    for (const route of routes) route.reaches = () => false;
+    const { submit, pump, machine } = setUp([...routes]);
+    const { settled } = submit([10, 20]);
+    pump();
+    expect(routes[1].posts).toHaveLength(0);
+    expect(routes[0].posts.map(({ slices }) => slices.length)).toEqual([1, 1]);
+    for (const { run } of routes[0].posts) machine.complete(run, 1, Outcome.rejected, refused());
+    pump();
+    expect(settled[0]?.firstError?.code).toBe('ERR_TE_ADDRESS_REJECTED');
+  });
+
+  it('waits for the route that reaches a slice, and bothers no other one', () => {
+    const near = new ScriptedRoute('near');
+    near.reaches = () => false;
+    const far = new ScriptedRoute('far');
+    const { submit, pump, machine } = setUp([near, far]);
+    far.room = 0;
+    const { settled } = submit([10]);
+    pump();
+    expect(near.posts).toHaveLength(0);
+    far.room = 1;
+    machine.ready(far);
+    pump();
+    machine.complete(far.posts[0]!.run, 1, Outcome.ok);
+    pump();
+    expect(settled).toHaveLength(1);
   });
 
   it('tells producers when there is room again', async () => {

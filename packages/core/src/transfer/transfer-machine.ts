@@ -2,7 +2,7 @@ import { DeadlineWheel } from '../base/deadline-wheel.ts';
 import type { EngineError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import { Outcome, type Aftermath } from '../transport/outcome.ts';
-import { Opcode, type SliceRun } from '../transport/slice.ts';
+import { Opcode, Slice, type SliceRun } from '../transport/slice.ts';
 import type { CompletionSink, Route } from '../transport/transport.ts';
 import { RouteState, type PeerQueue } from './peer-queue.ts';
 import { standardRetryPolicy, type RetryPolicy, type RetryStep } from './retry.ts';
@@ -61,6 +61,7 @@ export class TransferMachine implements CompletionSink {
   readonly #wheel: DeadlineWheel;
   readonly #routes = new Map<Route, { state: RouteState; peer: PeerQueue }>();
   readonly #spareRuns: SubmissionRun[] = [];
+  readonly #next = new Slice();
   #dirty: PeerQueue[] = [];
   #settled: Submission[] = [];
   #givenUp: { submission: Submission; reason: EngineError }[] = [];
@@ -369,7 +370,10 @@ export class TransferMachine implements CompletionSink {
     if (!this.#hasWork(submission)) return false;
     const retry = submission.retries?.[0];
     const route = this.#pickRoute(peer, submission, retry);
-    if (route === undefined) return false;
+    if (route === undefined) {
+      this.#settleIfDone(submission);
+      return false;
+    }
     const run = this.#spareRuns.pop() ?? new SubmissionRun();
     const slicesMax = route.health.state === 'open' ? Number.POSITIVE_INFINITY : 1;
     const { inFlightBytesMax = Number.POSITIVE_INFINITY } = this.#deps;
@@ -402,7 +406,7 @@ export class TransferMachine implements CompletionSink {
   }
 
   /**
-   * The first transport that is well. One that is full is waited for: the next one is slower, and
+   * The first transport that is well and reaches the next slice. One that is full is waited for: the next one is slower, and
    * is for when this one is ill.
    */
   #pickRoute(
@@ -411,13 +415,39 @@ export class TransferMachine implements CompletionSink {
     retry: RetrySlice | undefined,
   ): RouteState | undefined {
     let fallback: RouteState | undefined;
+    let unable: RouteState | undefined;
+    let ableRoutes = 0;
+    const hasNext = this.#describeNext(peer, submission, retry);
     for (const state of peer.routes) {
       if (!isAllowed(submission, state)) continue;
+      if (hasNext && state.route.reaches?.(this.#next) === false) {
+        unable ??= state;
+        continue;
+      }
+      ableRoutes += 1;
       if (state.health.state !== 'open' && !state.open) continue;
       if (retry?.avoid !== state) return state.open ? state : fallback;
       if (state.open) fallback = state;
     }
-    return fallback;
+    // Nobody can carry the slice: the route that would come first says why.
+    return ableRoutes === 0 && unable?.open === true ? unable : fallback;
+  }
+
+  /** Describes what is posted next, if a route wants to see it beforehand. */
+  #describeNext(
+    { routes }: PeerQueue,
+    submission: Submission,
+    retry: RetrySlice | undefined,
+  ): boolean {
+    if (!routes.some(({ route }) => route.reaches !== undefined)) return false;
+    if (retry !== undefined) {
+      submission.describe(retry.row, retry.part, retry.length, this.#next);
+      return true;
+    }
+    if (!submission.findNext(true)) return false;
+    const { cursorRow: row, cursorPart: part } = submission;
+    submission.describe(row, part, submission.sliceLengthAt(row, part), this.#next);
+    return true;
   }
 
   #dropRun(run: SubmissionRun, submission: Submission): void {

@@ -24,6 +24,7 @@ export type {
 export { Outcome, OUTCOME_NAMES, type Aftermath } from './outcome.ts';
 export { RailScheduler } from './rail-scheduler.ts';
 export { Opcode, Slice, type SliceRun } from './slice.ts';
+export { SliceQueue } from './slice-queue.ts';
 export type {
   AllocatedMemory,
   AllocateRequest,

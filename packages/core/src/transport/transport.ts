@@ -8,7 +8,7 @@ import type { RegisteredRegion } from '../memory/registered-region.ts';
 import type { SegmentDescriptor, SegmentDraft } from '../segment/segment-descriptor.ts';
 import type { HandshakeDocument } from '../wire/handshake-document.ts';
 import type { Aftermath, Outcome } from './outcome.ts';
-import type { SliceRun } from './slice.ts';
+import type { Slice, SliceRun } from './slice.ts';
 
 /** What a peer is to a transport: its document and where its ports are. */
 export interface Peer {
@@ -59,6 +59,8 @@ export interface TransportHost {
   readonly segmentName: string;
   /** Random id of this start of the engine, as published to engines of its own kind. */
   readonly instance: string;
+  /** Identity of host and boot, as it is published; the part after the last slash is the boot. */
+  readonly hostIdentity: string;
   /** Nothing that C++ engines do not know may be published or sent. */
   readonly strict: boolean;
   /** Address to listen on; undefined means every interface (both families). */
@@ -102,6 +104,13 @@ export interface Route {
   readonly writeDurability: 'applied' | 'sent';
   /** True when slices can travel with a checksum that the receiver compares. Default false. */
   readonly checksums?: boolean;
+  /**
+   * False when the route knows already that it cannot carry a slice which another route might:
+   * core asks the next one then. Cheap and without I/O. Default: true for every slice.
+   */
+  reaches?(slice: Slice): boolean;
+  /** The peer's document has other buffers now; the way to the peer is the same. */
+  update?(peer: Peer): void;
   /**
    * Takes slices from the front of `run` as long as there is room for each, and returns how many
    * it took. All that it takes from one call ends in order. Taking fewer than offered is

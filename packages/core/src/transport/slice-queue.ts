@@ -1,6 +1,6 @@
 import { joinWords } from '../base/u64.ts';
 import type { ByteStore } from '../memory/byte-store.ts';
-import { Opcode, type Slice, type SliceRun } from '../transport/slice.ts';
+import { Opcode, type Slice, type SliceRun } from './slice.ts';
 
 const FIRST_CAPACITY = 64;
 
