@@ -1,19 +1,23 @@
 import { systemClock, type Clock } from '../base/clock.ts';
 import { EngineError, type ErrorDetails } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Random } from '../base/random.ts';
 import type { SegmentDescriptor } from '../segment/segment-descriptor.ts';
 import { decodeSegmentDocument } from '../wire/decode-segment-document.ts';
 import { encodeSegmentDocument, formatTimestamp } from '../wire/encode-segment-document.ts';
 import { withNewline } from '../wire/json64.ts';
 import { metadataKeys, type MetadataKeys } from '../wire/metadata-keys.ts';
 import { decodeRpcMeta, encodeRpcMeta } from '../wire/rpc-meta-document.ts';
+import { GRACE_MS, withinBounds } from './bounded-call.ts';
 import { boundedWait } from './bounded-wait.ts';
 import {
   toSegmentDescriptor,
   toSegmentDocument,
   type EngineIdentity,
 } from './descriptor-mapping.ts';
+import { DocumentKeeper } from './document-keeper.ts';
 import { LatestWriter } from './latest-writer.ts';
-import type { MetadataStore, StoreCallOptions } from './metadata-store.ts';
+import type { MetadataStore } from './metadata-store.ts';
 import {
   draftOf,
   type ControlAddress,
@@ -33,36 +37,38 @@ export interface MetadataClientOptions {
   /** For one call on the store, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number;
   readonly clock?: Clock;
+  readonly random?: Random;
+  readonly logger?: Logger;
   /** For the documents' timestamps. */
   readonly now?: () => Date;
 }
-
-/** A store that does not keep its own bound is given up this much later. */
-const GRACE_MS = 500;
 
 /**
  * The documents of one engine in a metadata store, and those of its peers.
  *
  * Publications of one document follow each other and are joined, see {@link LatestWriter}: a
- * thousand regions registered together cost two writes, and nobody's state is lost. Source of keys
- * and order: Mooncake 3b5a594, src/transfer_metadata.cpp.
+ * thousand regions registered together cost two writes, and nobody's state is lost. What is
+ * published is kept in the store, see {@link DocumentKeeper}. Source of keys and order: Mooncake
+ * 3b5a594, src/transfer_metadata.cpp.
  */
 export class MetadataClient {
   readonly #options: MetadataClientOptions;
   readonly #store: MetadataStore;
   readonly #keys: MetadataKeys;
   readonly #clock: Clock;
+  readonly #keeper: DocumentKeeper;
   readonly #segmentWriter = new LatestWriter();
   readonly #rpcMetaWriter = new LatestWriter();
-  /** Whether the store may hold the key through us: set before the write, whatever becomes of it. */
-  #segmentWritten = false;
-  #rpcMetaWritten = false;
 
   constructor(options: MetadataClientOptions) {
     this.#options = options;
     this.#store = options.store;
     this.#keys = metadataKeys(options.clusterId);
     this.#clock = options.clock ?? systemClock;
+    const { clock, random, logger } = options;
+    this.#keeper = new DocumentKeeper({
+      ...{ store: this.#store, timeoutMs: this.#timeoutMs, clock, random, logger },
+    });
   }
 
   /**
@@ -76,7 +82,6 @@ export class MetadataClient {
     const write = async (): Promise<void> => {
       const document = toSegmentDocument(draftOf(source), { name, identity, strict });
       if (document === undefined) return;
-      this.#segmentWritten = true;
       const json = encodeSegmentDocument(document, { timestamp: formatTimestamp(now()) });
       await this.#put(this.#keys.segment(name), json);
     };
@@ -86,9 +91,7 @@ export class MetadataClient {
   /** Removes the own segment's document, if it was published. */
   withdrawSegment(options?: DirectoryCallOptions): Promise<void> {
     const write = async (): Promise<void> => {
-      if (!this.#segmentWritten) return;
       await this.#remove(this.#keys.segment(this.#options.name));
-      this.#segmentWritten = false;
     };
     return this.#wait(this.#segmentWriter.request(write), 'withdrawing the segment', options);
   }
@@ -96,7 +99,6 @@ export class MetadataClient {
   /** Writes where the own control port is. */
   publishRpcMeta(address: ControlAddress, options?: DirectoryCallOptions): Promise<void> {
     const write = async (): Promise<void> => {
-      this.#rpcMetaWritten = true;
       await this.#put(this.#keys.rpcMeta(this.#options.name), encodeRpcMeta(address));
     };
     return this.#wait(this.#rpcMetaWriter.request(write), 'publishing the address', options);
@@ -105,9 +107,7 @@ export class MetadataClient {
   /** Removes what {@link publishRpcMeta} wrote. */
   withdrawRpcMeta(options?: DirectoryCallOptions): Promise<void> {
     const write = async (): Promise<void> => {
-      if (!this.#rpcMetaWritten) return;
       await this.#remove(this.#keys.rpcMeta(this.#options.name));
-      this.#rpcMetaWritten = false;
     };
     return this.#wait(this.#rpcMetaWriter.request(write), 'withdrawing the address', options);
   }
@@ -138,7 +138,10 @@ export class MetadataClient {
     options: DirectoryCallOptions | undefined,
     decode: (text: string) => T,
   ): Promise<T> {
-    const text = await this.#call(key, options, (bounds) => this.#store.get(key, bounds));
+    const bounds = { timeoutMs: this.#timeoutMs, ...options };
+    const text = await withinBounds(this.#store, this.#clock, key, bounds, (inner) =>
+      this.#store.get(key, inner),
+    );
     const where = `key "${key}" of ${this.#store.description}`;
     const details: ErrorDetails = { key, store: this.#store.description };
     if (text === undefined)
@@ -162,34 +165,15 @@ export class MetadataClient {
 
   #put(key: string, json: string): Promise<void> {
     const value = this.#store.trailingNewline === true ? withNewline(json) : json;
-    return this.#call(key, undefined, (bounds) => this.#store.put(key, value, bounds));
+    return this.#keeper.put(key, value, { timeoutMs: this.#timeoutMs });
   }
 
-  #remove(key: string): Promise<void> {
-    return this.#call(key, undefined, (bounds) => this.#store.remove(key, bounds));
-  }
-
-  /** One call on the store, which ends in its time even if the store does not end it. */
-  async #call<T>(
-    key: string,
-    options: DirectoryCallOptions | undefined,
-    run: (bounds: StoreCallOptions) => Promise<T>,
-  ): Promise<T> {
-    const signal = options?.signal;
-    const timeoutMs = options?.timeoutMs ?? this.#timeoutMs;
-    signal?.throwIfAborted();
-    try {
-      const work = run({ timeoutMs, ...(signal !== undefined && { signal }) });
-      return await boundedWait(work, {
-        signal,
-        timeoutMs: timeoutMs + GRACE_MS,
-        clock: this.#clock,
-        timeoutError: () => this.#timeoutError(`the call on key "${key}"`, timeoutMs),
-      });
-    } catch (error) {
-      if (signal?.aborted === true) throw signal.reason;
-      throw EngineError.from(error, 'ERR_TE_METADATA', `${this.#store.description}, key "${key}"`);
-    }
+  async #remove(key: string): Promise<void> {
+    if (!this.#keeper.mayHave(key)) return;
+    const timeoutMs = this.#timeoutMs;
+    await withinBounds(this.#store, this.#clock, key, { timeoutMs }, (bounds) =>
+      this.#keeper.remove(key, bounds),
+    );
   }
 
   /** The caller's own bounds on a publication that others may share. */
@@ -206,6 +190,11 @@ export class MetadataClient {
       clock: this.#clock,
       timeoutError: () => this.#timeoutError(`${what} "${this.#options.name}"`, timeoutMs),
     });
+  }
+
+  /** Ends the keeping of own documents. */
+  close(): void {
+    this.#keeper.close();
   }
 
   get #timeoutMs(): number {

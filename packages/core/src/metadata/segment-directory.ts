@@ -45,6 +45,13 @@ export interface SegmentDirectory {
   publish(draft: DraftSource, name: string, options?: DirectoryCallOptions): Promise<void>;
   /** Takes back what was announced and published; nothing else is touched. */
   withdraw(options?: DirectoryCallOptions): Promise<void>;
+  /**
+   * Calls `onChange` soon after the published segment may have changed, where the directory can
+   * tell; the caller resolves it again then. A hint, which may be late, missing or for nothing.
+   *
+   * @returns ends it
+   */
+  watch?(name: string, onChange: () => void): () => void;
   close(): Promise<void>;
 }
 

@@ -3,7 +3,9 @@ import { EngineError } from '../base/errors.ts';
 import { invariant } from '../base/invariant.ts';
 import { stripLeadingSlashes } from '../wire/metadata-keys.ts';
 import { OpenCalls } from './open-calls.ts';
+import { DeadBuffers } from './dead-buffers.ts';
 import { MetadataClient, type MetadataClientOptions } from './metadata-client.ts';
+import { SegmentWatches } from './segment-watches.ts';
 import type {
   ControlAddress,
   DirectoryCallOptions,
@@ -16,12 +18,15 @@ import type {
 export class StoreDirectory implements SegmentDirectory {
   readonly #options: MetadataClientOptions;
   readonly #client: MetadataClient;
+  readonly #dead = new DeadBuffers();
+  readonly #watches: SegmentWatches;
   readonly #calls = new OpenCalls();
   #closing: Promise<void> | undefined;
 
   constructor(options: MetadataClientOptions) {
     this.#options = options;
     this.#client = new MetadataClient(options);
+    this.#watches = new SegmentWatches(options);
   }
 
   /**
@@ -42,7 +47,12 @@ export class StoreDirectory implements SegmentDirectory {
     const descriptor = await this.#client.fetchSegment(key, options);
     const own = descriptor.name === '' ? key : descriptor.name;
     const address = await this.#client.fetchRpcMeta(own, rest(options, clock.nowMs() - startMs));
-    return { descriptor, ...address };
+    return { descriptor: this.#dead.without(key, descriptor, address.rpcPort), ...address };
+  }
+
+  watch(name: string, onChange: () => void): () => void {
+    if (this.#closing !== undefined) return () => undefined;
+    return this.#watches.add(stripLeadingSlashes(name), onChange);
   }
 
   async locate(name: string, options?: DirectoryCallOptions): Promise<ControlAddress> {
@@ -80,6 +90,8 @@ export class StoreDirectory implements SegmentDirectory {
 
   close(): Promise<void> {
     this.#calls.close(new EngineError('ERR_TE_CLOSED', 'finding a segment: the engine is closed'));
+    this.#client.close();
+    this.#watches.close();
     this.#closing ??= this.#options.store.close();
     return this.#closing;
   }
