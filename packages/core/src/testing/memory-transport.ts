@@ -17,7 +17,7 @@ import { SliceQueue } from '../transport/slice-queue.ts';
 /** Bytes that one turn copies before it lets others run: about 0.2 ms. */
 const TURN_BYTES = 4 * 1024 * 1024;
 /** Slices that one turn ends before it lets others run. */
-const TURN_SLICES = 2_048;
+const TURN_SLICES = 1_024;
 /** A refusal makes an error with its stack, which takes as long as this many slices. */
 const REJECTION_COST = 64;
 
@@ -26,7 +26,7 @@ const UNTOUCHED: Aftermath = { destination: 'untouched' };
 export interface MemoryTransportOptions {
   /** Name in documents and options. Default "memory". */
   readonly name?: string;
-  /** Slices that wait on one route at most; more is back-pressure. Default 4,096. */
+  /** Slices that wait on one route at most; more is back-pressure. Default 1,024. */
   readonly queueSlices?: number;
   /** Largest slice that core should cut, in bytes. Default 4 MiB, Infinity is allowed. */
   readonly sliceBytes?: number;
@@ -92,7 +92,7 @@ export class MemoryTransport implements Transport {
     this.name = options.name ?? 'memory';
     this.options = {
       name: this.name,
-      queueSlices: options.queueSlices ?? 4096,
+      queueSlices: options.queueSlices ?? 1024,
       sliceBytes: options.sliceBytes ?? TURN_BYTES,
       copy: options.copy ?? true,
     };
