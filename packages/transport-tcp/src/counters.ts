@@ -9,7 +9,24 @@ export class TcpCounters {
   initiatorTimeouts = 0;
   initiatorRejections = 0;
   initiatorProtocolErrors = 0;
+  /** Slices whose bytes did not have their checksum, as initiator and as target. */
+  initiatorCorrupt = 0;
+  corruptWrites = 0;
+  /** Aborts sent to peers of our own kind, and those that were answered with how far it came. */
+  abortsSent = 0;
+  abortsAnswered = 0;
+  /** Connections to other peers that were half-closed and waited for; and that came to their end. */
+  retirements = 0;
+  retirementsProved = 0;
+  /** Connections that were given up without proof that the peer is at rest. */
+  proofsMissed = 0;
+  /** Peers whose document promised framing x1 and that did not speak it. */
+  extendedFallbacks = 0;
   sessionsAccepted = 0;
+  /** Sessions that became extended (framing x1), aborts that ended one, hellos for others. */
+  extendedSessions = 0;
+  abortsServed = 0;
+  staleHellos = 0;
   sessionsOpen = 0;
   sessionsRefused = 0;
   /** Requests that peers completed here. */

@@ -24,6 +24,11 @@ export interface TcpOptions {
   readonly stallTimeoutMs?: number;
   /** How long a v1 WRITE waits for the peer to take the end of the stream. Default 2000. */
   readonly flushTimeoutMs?: number;
+  /**
+   * How long a connection that is given up waits for the peer's end of the stream, which proves that
+   * the peer applies nothing more; for peers of framing v2. Default 500.
+   */
+  readonly retireTimeoutMs?: number;
   /** As target: bound for a request header that has begun. Default 10,000. */
   readonly headerTimeoutMs?: number;
   /** As target: bound for payload, in either direction, that stands still. Default 60,000. */
@@ -61,6 +66,7 @@ const NUMBERS = {
   statusTimeoutMs: { fallback: 30_000, min: 1, max: 2 ** 31 - 1 },
   stallTimeoutMs: { fallback: 30_000, min: 1, max: 2 ** 31 - 1 },
   flushTimeoutMs: { fallback: 2000, min: 1, max: 2 ** 31 - 1 },
+  retireTimeoutMs: { fallback: 500, min: 1, max: 2 ** 31 - 1 },
   headerTimeoutMs: { fallback: 10_000, min: 1, max: 2 ** 31 - 1 },
   payloadTimeoutMs: { fallback: 60_000, min: 1, max: 2 ** 31 - 1 },
   discardTimeoutMs: { fallback: 2000, min: 1, max: 2 ** 31 - 1 },
@@ -118,6 +124,7 @@ export function resolveSettings(
       (statusSeconds === undefined ? NUMBERS.statusTimeoutMs.fallback : statusSeconds * 1000),
     stallTimeoutMs: number('stallTimeoutMs'),
     flushTimeoutMs: number('flushTimeoutMs'),
+    retireTimeoutMs: number('retireTimeoutMs'),
     headerTimeoutMs: number('headerTimeoutMs'),
     payloadTimeoutMs: number('payloadTimeoutMs'),
     discardTimeoutMs: number('discardTimeoutMs'),

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import type {
   Peer,
   RegisteredRegion,
@@ -13,8 +14,10 @@ import { TcpCounters } from './counters.ts';
 import { TcpServer } from './server/tcp-server.ts';
 import { FaultWriter } from './session/fault.ts';
 import { createScratch } from './session/frame-reader.ts';
+import { TokenTable } from './session/token-table.ts';
 import { SlabPool } from './session/transmit-group.ts';
 import { resolveSettings, type TcpOptions, type TcpSettings } from './tcp-options.ts';
+import { EXTENDED_CAPABILITY, isHelloInstance } from './wire/extended-frames.ts';
 
 /** The framing that this transport serves, and publishes. */
 const PROTOCOL_VERSION = 2;
@@ -29,18 +32,24 @@ export class TcpTransport implements Transport {
   readonly #scratch = createScratch();
   readonly #slabs = new SlabPool();
   readonly #server: TcpServer;
-  /** By host, port and framing. */
+  /** By host, port and framing, or the instance that is greeted. */
   readonly #routes = new Map<string, Route>();
   /** Also those that are being closed. */
   readonly #live = new Set<Route>();
+  /** Framing x1 is served, published and used. */
+  readonly #extended: boolean;
   #port = 0;
   #closed = false;
 
   constructor(host: TransportHost, options: TcpOptions) {
     this.#host = host;
     this.#settings = resolveSettings(options, host.environment, host.logger);
+    this.#extended = !host.strict && isHelloInstance(host.instance);
     this.#server = new TcpServer({
       registry: host.registry,
+      extended: this.#extended
+        ? { instance: host.instance, tokens: new TokenTable(), checksum: crc32 }
+        : undefined,
       settings: this.#settings,
       clock: host.clock,
       random: host.random,
@@ -60,6 +69,7 @@ export class TcpTransport implements Transport {
     if (!draft.protocols.includes(this.name)) draft.protocols.push(this.name);
     draft.tcpDataPort = this.#port;
     draft.tcpProtoVersion = PROTOCOL_VERSION;
+    if (this.#extended) draft.capabilities.push(EXTENDED_CAPABILITY);
   }
 
   async detach(regions: readonly RegisteredRegion[]): Promise<void> {
@@ -70,10 +80,11 @@ export class TcpTransport implements Transport {
     const { tcpDataPort: port, tcpProtoVersion } = peer.descriptor;
     if (this.#closed || !(port > 0 && port < 65_536)) return undefined;
     const version = tcpProtoVersion >= 2 && !this.#settings.forceV1 ? 2 : 1;
-    const key = `${version} ${port} ${peer.host}`;
+    const instance = version === 2 ? this.#helloInstance(peer) : undefined;
+    const key = `${instance ?? version} ${port} ${peer.host}`;
     const known = this.#routes.get(key);
     if (known !== undefined) return known;
-    const deps = this.#routeDeps(peer, port, key);
+    const deps = this.#routeDeps(peer, port, key, instance);
     const route = version === 2 ? new LaneRoute(deps) : new OneShotRoute(deps);
     this.#routes.set(key, route);
     this.#live.add(route);
@@ -90,13 +101,22 @@ export class TcpTransport implements Transport {
     await this.#server.close();
   }
 
-  #routeDeps(peer: Peer, port: number, key: string): RouteDeps {
+  /** What to greet the peer with in framing x1; undefined when it is not to be used. */
+  #helloInstance({ descriptor: { extras } }: Peer): string | undefined {
+    if (this.#host.strict || extras?.capabilities.includes(EXTENDED_CAPABILITY) !== true) {
+      return undefined;
+    }
+    return isHelloInstance(extras.instance) ? extras.instance : undefined;
+  }
+
+  #routeDeps(peer: Peer, port: number, key: string, instance: string | undefined): RouteDeps {
     const { clock, sink } = this.#host;
     const name = peer.host.includes(':') ? `[${peer.host}]:${port}` : `${peer.host}:${port}`;
     return {
       transport: this,
       peer,
       sink,
+      extended: instance === undefined ? undefined : { instance, checksum: crc32 },
       host: peer.host,
       port,
       settings: this.#settings,

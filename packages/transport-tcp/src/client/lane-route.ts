@@ -1,5 +1,7 @@
+import { randomBytes } from 'node:crypto';
 import {
   Outcome,
+  RailScheduler,
   Slice,
   type Aftermath,
   type EngineError,
@@ -9,13 +11,19 @@ import {
   type Transport,
 } from '@transfer-engine/core/transport';
 import type { Fault } from '../session/fault.ts';
+import { CHECKED_READ_MAX_BYTES, TOKEN_BYTES } from '../wire/extended-frames.ts';
 import { Lane, type LaneOwner } from './lane.ts';
 import type { RouteDeps } from './route-deps.ts';
 
 /** After a failed attempt, further lanes are not tried for this long while one is connected. */
 const SIBLING_COOLDOWN_MS = 1000;
 
-/** The way to a v2 peer: a few persistent lanes, made when there is work for them. */
+/**
+ * The way to a peer of framing v2 or x1: a few persistent lanes, made when there is work for them.
+ *
+ * Each lane is a rail of the scheduler as long as it owns slices, so that a slow one gets less. The
+ * rail is given on when the lane has closed.
+ */
 export class LaneRoute implements Route, LaneOwner {
   readonly transport: Transport;
   readonly peer: Peer;
@@ -25,6 +33,16 @@ export class LaneRoute implements Route, LaneOwner {
   readonly #slice = new Slice();
   /** Lanes that take work. */
   readonly #lanes: Lane[] = [];
+  readonly #scheduler = new RailScheduler();
+  /** By rail. */
+  readonly #laneOfRail: (Lane | undefined)[] = [];
+  readonly #railOfLane = new Map<Lane, number>();
+  /** Of the slice that a lane is picked for. */
+  #pickBytes = 0;
+  /** A lane of this route was answered in framing x1. */
+  #knowsExtended = false;
+  /** The peer does not speak framing x1 after all. */
+  #fellBack = false;
   /** Lanes that take none, until their sockets have closed. */
   readonly #retired = new Set<Lane>();
   /** Runs of which only a part was taken: the rest goes to the same lane, to keep the order. */
@@ -38,21 +56,43 @@ export class LaneRoute implements Route, LaneOwner {
     this.#deps = deps;
     this.transport = deps.transport;
     this.peer = deps.peer;
-    this.sliceBytes = deps.settings.sliceBytes;
+    const { sliceBytes } = deps.settings;
+    this.sliceBytes =
+      deps.extended === undefined ? sliceBytes : Math.min(sliceBytes, CHECKED_READ_MAX_BYTES);
+  }
+
+  get checksums(): boolean {
+    return this.#deps.extended !== undefined && !this.#fellBack;
+  }
+
+  get knowsExtended(): boolean {
+    return this.#knowsExtended;
+  }
+
+  /** Bytes that lanes own, as the scheduler counts them; 0 when nothing is in flight. */
+  get inFlightBytes(): number {
+    let bytes = 0;
+    for (let rail = 0; rail < this.#scheduler.size; rail += 1) {
+      bytes += this.#scheduler.inFlightBytes(rail);
+    }
+    return bytes;
   }
 
   post(run: SliceRun): number {
     const slice = this.#slice;
     if (this.#closed || !run.peek(slice)) return 0;
-    const lane = this.#laneFor(run);
+    const lane = this.#laneFor(run, slice.length);
     let count = 0;
+    let bytes = 0;
     let more = true;
     while (more && lane?.fits(slice.length) === true) {
       lane.accept(run, slice);
+      bytes += slice.length;
       run.take();
       count += 1;
       more = run.peek(slice);
     }
+    if (lane !== undefined) this.#scheduler.posted(this.#rail(lane), bytes);
     this.#short = more;
     if (more && lane !== undefined) this.#partial.set(run, lane);
     else if (this.#partial.size > 0) this.#partial.delete(run);
@@ -91,6 +131,18 @@ export class LaneRoute implements Route, LaneOwner {
     this.#deps.sink.progress?.(run);
   }
 
+  laneFinished(lane: Lane, bytes: number, serviceMs: number | undefined): void {
+    this.#scheduler.finished(this.#rail(lane), bytes, serviceMs);
+  }
+
+  laneExtended(): void {
+    this.#knowsExtended = true;
+  }
+
+  laneFellBack(): void {
+    this.#fellBack = true;
+  }
+
   laneFreed(): void {
     if (!this.#short || this.#closed) return;
     this.#short = false;
@@ -108,6 +160,8 @@ export class LaneRoute implements Route, LaneOwner {
 
   laneClosed(lane: Lane): void {
     this.#retired.delete(lane);
+    this.#laneOfRail[this.#rail(lane)] = undefined;
+    this.#railOfLane.delete(lane);
     for (const [run, owner] of this.#partial) if (owner === lane) this.#partial.delete(run);
   }
 
@@ -116,15 +170,24 @@ export class LaneRoute implements Route, LaneOwner {
   }
 
   /** The lane that should take the next slices; it may have no room for them. */
-  #laneFor(run: SliceRun): Lane | undefined {
+  #laneFor(run: SliceRun, bytes: number): Lane | undefined {
     const before = this.#partial.size === 0 ? undefined : this.#partial.get(run);
     if (before?.owns(run) === true) return this.#retired.has(before) ? undefined : before;
-    let best: Lane | undefined;
-    for (const lane of this.#lanes) {
-      if (best === undefined || isLessBusy(lane, best)) best = lane;
-    }
-    if (best !== undefined && (best.outstanding === 0 || !this.#mayOpenLane())) return best;
-    return this.#lanes.length < this.#deps.settings.lanesPerPeer ? this.#openLane() : best;
+    this.#pickBytes = bytes;
+    const rail = this.#scheduler.pick(bytes, this.#accepts);
+    const best = rail < 0 ? undefined : this.#laneOfRail[rail];
+    if (best?.outstanding === 0) return best;
+    if (this.#lanes.length === 0 || this.#mayOpenLane()) return this.#openLane();
+    return best;
+  }
+
+  readonly #accepts = (rail: number): boolean => {
+    const lane = this.#laneOfRail[rail];
+    return lane?.retired === false && lane.fits(this.#pickBytes);
+  };
+
+  #rail(lane: Lane): number {
+    return this.#railOfLane.get(lane) as number;
   }
 
   #mayOpenLane(): boolean {
@@ -136,15 +199,21 @@ export class LaneRoute implements Route, LaneOwner {
   }
 
   #openLane(): Lane {
-    const lane = new Lane({ ...this.#deps, version: 2, owner: this });
+    const { extended } = this.#deps;
+    const lane = new Lane({
+      ...this.#deps,
+      version: 2,
+      extended:
+        extended === undefined || this.#fellBack
+          ? undefined
+          : { ...extended, token: randomBytes(TOKEN_BYTES) },
+      owner: this,
+    });
+    let rail = this.#laneOfRail.indexOf(undefined);
+    if (rail < 0) rail = this.#scheduler.add();
+    this.#laneOfRail[rail] = lane;
+    this.#railOfLane.set(lane, rail);
     this.#lanes.push(lane);
     return lane;
   }
-}
-
-function isLessBusy(lane: Lane, other: Lane): boolean {
-  return (
-    lane.outstandingBytes < other.outstandingBytes ||
-    (lane.outstandingBytes === other.outstandingBytes && lane.outstanding < other.outstanding)
-  );
 }

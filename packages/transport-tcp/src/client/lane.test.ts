@@ -194,7 +194,8 @@ describe('lane towards a v2 peer', () => {
   it('ends with a peer that streams payload instead of a status, as old servers do', async () => {
     const peer = await start((socket) => socket.once('data', () => socket.write(pattern(64, 9))));
     const ended = await run(peer, write(pattern(64, 1), 0x1000), write(pattern(64, 2), 0x2000));
-    expect(codes(ended)).toEqual([Outcome.protocolError, Outcome.replay]);
+    // What may still be applied is not to be sent again.
+    expect(codes(ended)).toEqual([Outcome.protocolError, Outcome.timeout]);
     expect(ended[0]?.error).toMatchObject({ code: 'ERR_TE_PROTOCOL' });
     expect(ended.map(at)).toEqual(['unknown', 'unknown']);
     expect(peer.initiator.count('initiatorProtocolErrors')).toBe(1);
@@ -355,6 +356,9 @@ describe('bounds of a lane', () => {
     await new Promise((resolve) => setImmediate(resolve));
     expect(peer.sink.total).toBe(0);
     clock.advance(200);
+    // The peer may prove that it is at rest, for a moment.
+    expect(peer.sink.total).toBe(0);
+    clock.advance(250);
     await peer.sink.settled(posted, 2);
     const ended = peer.sink.of(posted);
     expect(codes(ended)).toEqual([Outcome.timeout, Outcome.replay]);
@@ -434,6 +438,8 @@ describe('bounds of a lane', () => {
     route?.cancel(sending, 250);
     expect(peer.sink.total).toBe(0);
     clock.advance(251);
+    expect(peer.sink.total).toBe(0);
+    clock.advance(500);
     await peer.sink.settled(sending, 1);
     const [ended] = peer.sink.of(sending);
     expect(ended).toMatchObject({
@@ -442,9 +448,19 @@ describe('bounds of a lane', () => {
     });
   });
 
-  it('replays the neighbours of a run whose lane is given up', async () => {
+  it.each([
+    ['replays the neighbours of a run when the peer ends the lane that is given up', true],
+    ['fails the neighbours that were sent when the peer does not end it', false],
+  ])('%s', async (_what, ends) => {
     const clock = new FakeClock();
-    const peer = await start(() => undefined, ONE_LANE, clock);
+    const peer = await start(
+      (socket) => {
+        socket.resume();
+        if (ends) socket.on('end', () => socket.end());
+      },
+      ONE_LANE,
+      clock,
+    );
     const route = peer.route();
     const first = new TestRun([write(pattern(10, 1), 1)]);
     const second = new TestRun([read(Buffer.alloc(10), 2), write(pattern(10, 2), 3)]);
@@ -453,10 +469,18 @@ describe('bounds of a lane', () => {
     await eventually(() => peer.initiator.count('initiatorBytesOut') > 0);
     route.cancel(first, 10);
     clock.advance(11);
+    if (!ends) clock.advance(500);
     await peer.sink.settled(second, 2);
     expect(codes(peer.sink.of(first))).toEqual([Outcome.canceled]);
-    expect(codes(peer.sink.of(second))).toEqual([Outcome.replay, Outcome.replay]);
-    expect(peer.sink.of(second).map(at)).toEqual(['untouched', 'unknown']);
+    const [aftermath, outcome] = ends
+      ? (['quiescent', Outcome.replay] as const)
+      : (['unknown', Outcome.timeout] as const);
+    expect(peer.sink.of(first).map(at)).toEqual([aftermath]);
+    expect(codes(peer.sink.of(second))).toEqual([Outcome.replay, outcome]);
+    expect(peer.sink.of(second).map(at)).toEqual(['untouched', aftermath]);
+    expect(peer.initiator.count('retirements')).toBe(1);
+    expect(peer.initiator.count('retirementsProved')).toBe(ends ? 1 : 0);
+    expect(peer.initiator.count('proofsMissed')).toBe(ends ? 0 : 1);
   });
 
   it('lets a responsive peer finish within the grace', async () => {
@@ -506,7 +530,10 @@ describe('local memory of a lane', () => {
   });
 
   it('ends when the destination of a read goes away under it', async () => {
-    const peer = await start((socket) => socket.once('data', () => socket.write(STATUS_OK)));
+    const peer = await start((socket) => {
+      socket.once('data', () => socket.write(STATUS_OK));
+      socket.on('end', () => socket.end());
+    });
     const memory = new ArrayBuffer(100);
     const posted = new TestRun([
       { opcode: 0, local: new BufferStore(memory), address: 1 },

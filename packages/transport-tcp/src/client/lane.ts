@@ -17,8 +17,10 @@ import { CopyFeed, directFeed, type ByteConsumer } from '../socket/byte-feed.ts'
 import { writeGroup } from '../socket/group-writer.ts';
 import { drainReceived } from '../socket/last-bytes.ts';
 import { LazyTimer } from '../socket/lazy-timer.ts';
-import type { TcpSettings } from '../tcp-options.ts';
 import { SOCKET_OPTIONS } from '../socket/socket-options.ts';
+import type { TcpSettings } from '../tcp-options.ts';
+import { ExtendedStatus, HelloKind, type ExtendedAnswer } from '../wire/extended-frames.ts';
+import { AbortCall, type ExtendedLane } from './abort-call.ts';
 import { connectFault, isPeerReset, reasonOf } from './socket-errors.ts';
 
 /** What hears of a lane's life. */
@@ -32,6 +34,18 @@ export interface LaneOwner {
   ): void;
   /** Bytes of a large slice of `run` moved. */
   progress(run: SliceRun): void;
+  /**
+   * `bytes` of what the lane had accepted have ended.
+   *
+   * @param serviceMs how long the peer worked on them; undefined when that is not known
+   */
+  laneFinished(lane: Lane, bytes: number, serviceMs: number | undefined): void;
+  /** The peer speaks framing x1 on this lane. */
+  laneExtended(lane: Lane): void;
+  /** The peer ended the lane instead of answering its hello. */
+  laneFellBack(lane: Lane): void;
+  /** Whether a hello was answered before: then the peer does not fall back. */
+  readonly knowsExtended: boolean;
   /** Room became free without an outcome that would have told so. */
   laneFreed(lane: Lane): void;
   /** The lane takes nothing any more; its slices end when its socket has closed. */
@@ -46,6 +60,8 @@ export interface LaneDeps {
   readonly port: number;
   /** 1: the lane serves one request and ends. 2: it serves until it breaks. */
   readonly version: 1 | 2;
+  /** Framing x1 instead of v2. */
+  readonly extended?: ExtendedLane | undefined;
   readonly settings: TcpSettings;
   readonly clock: Clock;
   readonly scratch: Buffer;
@@ -55,7 +71,20 @@ export interface LaneDeps {
   readonly owner: LaneOwner;
 }
 
-type LaneState = 'new' | 'connecting' | 'open' | 'flushing' | 'closing' | 'closed';
+/**
+ * `proving`: given up, nothing more is sent, and the peer is asked to be at rest. `flushing`: v1, all
+ * is sent.
+ */
+type LaneState = 'new' | 'connecting' | 'open' | 'flushing' | 'proving' | 'closing' | 'closed';
+
+/** How long slices that are served may end by themselves before a lane of framing x1 is aborted. */
+const ABORT_AFTER_MS = 5;
+/** An abort is waited for at least this long. */
+const ABORT_MIN_MS = 50;
+/** Bound of the proof when a deadline ran out, or the route is closed. */
+const PROOF_MS = 250;
+/** So that numbers modulo 2^16 stay distinct. */
+const EXTENDED_SLICES_MAX = 32_768;
 
 /**
  * One connection to a peer, from the first slice to the close: the shell around an
@@ -85,14 +114,26 @@ export class Lane implements ByteConsumer {
   #waitingSinceMs = 0;
   /** Work was sent on a connection that had been idle, and nothing has come back since. */
   #stale = false;
+  /** Bytes that were accepted and whose end was not told to the owner. */
+  #unfinishedBytes = 0;
+  #abort: AbortCall | undefined;
+  /** The socket has closed while the proof is still waited for. */
+  #socketClosed = false;
+  #fellBack = false;
+  #remoteAddress: string | undefined;
 
   constructor(deps: LaneDeps) {
     this.#deps = deps;
-    const { settings, version } = deps;
+    const { settings, version, extended } = deps;
+    const slices =
+      extended === undefined
+        ? settings.laneSlices
+        : Math.min(settings.laneSlices, EXTENDED_SLICES_MAX);
     const limits = {
       version,
-      slices: version === 1 ? 1 : settings.laneSlices,
+      slices: version === 1 ? 1 : slices,
       bytes: version === 1 ? Number.POSITIVE_INFINITY : settings.laneBytes,
+      extended: extended && { ...extended, hello: { kind: HelloKind.open, ...extended } },
     };
     this.#machine = new InitiatorMachine(limits, deps.scratch, deps.faults);
     this.#group = new TransmitGroup(deps.slabs);
@@ -105,6 +146,11 @@ export class Lane implements ByteConsumer {
 
   get outstandingBytes(): number {
     return this.#machine.outstandingBytes;
+  }
+
+  /** Whether it takes nothing any more. */
+  get retired(): boolean {
+    return this.#state === 'proving' || this.#state === 'closing' || this.#state === 'closed';
   }
 
   get connected(): boolean {
@@ -121,6 +167,7 @@ export class Lane implements ByteConsumer {
 
   accept(run: SliceRun, slice: Slice): void {
     this.#machine.accept(run, slice);
+    this.#unfinishedBytes += slice.length;
   }
 
   owns(run: SliceRun): boolean {
@@ -138,15 +185,22 @@ export class Lane implements ByteConsumer {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     const serving = this.#machine.cancel(run, this.#report);
     if (this.#machine.settle(this.#report)) this.#deps.owner.laneFreed(this);
-    if (!serving) return;
+    this.#tellFinished(undefined);
+    if (!serving || this.#state === 'proving') return;
+    const { extended, settings } = this.#deps;
+    const waitMs = extended === undefined ? graceMs : Math.min(graceMs, ABORT_AFTER_MS);
+    const proofMs =
+      extended === undefined
+        ? settings.retireTimeoutMs
+        : Math.max(graceMs - ABORT_AFTER_MS, ABORT_MIN_MS);
     const expire = () => {
-      if (this.#machine.servesUnwanted(run)) this.#giveUp(REPLAY, false);
+      if (this.#machine.servesUnwanted(run)) this.#giveUp(REPLAY, false, proofMs);
     };
-    if (!(graceMs > 0)) {
+    if (!(waitMs > 0)) {
       expire();
       return;
     }
-    const timer = this.#deps.clock.schedule(graceMs, () => {
+    const timer = this.#deps.clock.schedule(waitMs, () => {
       this.#cancelTimers.delete(timer);
       expire();
     });
@@ -155,7 +209,7 @@ export class Lane implements ByteConsumer {
 
   /** Ends the lane; what it still owns ends as canceled. A v1 WRITE on its last steps finishes. */
   close(): Promise<void> {
-    if (this.#state !== 'flushing') this.#giveUp(this.#deps.faults.closed(), true);
+    if (this.#state !== 'flushing') this.#giveUp(this.#deps.faults.closed(), true, PROOF_MS);
     return this.#closed.promise;
   }
 
@@ -167,13 +221,18 @@ export class Lane implements ByteConsumer {
 
   received(count: number): boolean {
     try {
-      const answers = this.#machine.answers;
+      const { helloAnswered, answers } = this.#machine;
       this.#machine.received(count);
       this.#deps.counters.initiatorBytesIn += count;
       this.#stale = false;
       this.#lastActivityMs = this.#deps.clock.nowMs();
-      if (this.#machine.answers !== answers) this.#waitingSinceMs = this.#lastActivityMs;
-      this.#settle();
+      let serviceMs: number | undefined;
+      if (this.#machine.answers !== answers) {
+        serviceMs = this.#lastActivityMs - this.#waitingSinceMs;
+        this.#waitingSinceMs = this.#lastActivityMs;
+      }
+      if (helloAnswered !== this.#machine.helloAnswered) this.#deps.owner.laneExtended(this);
+      this.#settle(serviceMs);
       this.#tellProgress();
     } catch (thrown) {
       this.#giveUp(this.#deps.faults.internal(thrown), false);
@@ -188,14 +247,33 @@ export class Lane implements ByteConsumer {
     error: EngineError | undefined,
     aftermath: Aftermath | undefined,
   ): void => {
+    if (outcome === Outcome.corrupt) this.#deps.counters.initiatorCorrupt += count;
+    if (outcome === Outcome.rejected) this.#deps.counters.initiatorRejections += count;
     this.#deps.owner.complete(run, count, outcome, error, aftermath);
   };
 
-  #settle(): void {
-    if (this.#machine.settle(this.#report)) this.#deps.owner.laneFreed(this);
+  #settle(serviceMs?: number): void {
+    const freed = this.#machine.settle(this.#report);
+    this.#tellFinished(serviceMs);
+    if (freed) this.#deps.owner.laneFreed(this);
     const fault = this.#machine.fault;
-    if (fault !== undefined) this.#giveUp(fault, false);
-    else if (this.#deps.version === 1) this.#endOneShot();
+    if (fault !== undefined) {
+      // A peer of an older framing that breaks it is not waited for.
+      const breach = fault.outcome === Outcome.protocolError;
+      const proofMs = breach && this.#deps.extended === undefined ? 0 : PROOF_MS;
+      this.#giveUp(fault, this.#machine.faultHitsAll, proofMs);
+    } else if (this.#state === 'proving') {
+      if (!this.#machine.mayChange) this.#endProof();
+    } else if (this.#deps.version === 1) {
+      this.#endOneShot();
+    }
+  }
+
+  #tellFinished(serviceMs: number | undefined): void {
+    const bytes = this.#unfinishedBytes - this.#machine.outstandingBytes;
+    if (bytes === 0) return;
+    this.#unfinishedBytes -= bytes;
+    this.#deps.owner.laneFinished(this, bytes, serviceMs);
   }
 
   // ---- writing
@@ -233,7 +311,7 @@ export class Lane implements ByteConsumer {
   }
 
   readonly #onWritten = (error?: Error | null): void => {
-    if (this.#state !== 'open') return;
+    if (this.#state !== 'open' && this.#state !== 'proving') return;
     if (error) {
       // The socket's end follows, and settles everything; the peer may have said why before.
       drainReceived(this.#socket as Socket, this);
@@ -309,6 +387,7 @@ export class Lane implements ByteConsumer {
       if (this.#state !== 'connecting') return;
       this.#state = 'open';
       this.#opened = true;
+      this.#remoteAddress = socket.remoteAddress;
       this.#flush();
     });
     socket.on('error', (error) => {
@@ -320,27 +399,142 @@ export class Lane implements ByteConsumer {
 
   #onEnd(): void {
     this.#machine.endPeer();
-    if (this.#state === 'flushing') this.#confirmSent();
-    else this.#giveUp(this.#lost('the peer closed the connection before it had answered'), false);
+    if (this.#state === 'flushing') {
+      this.#confirmSent();
+    } else if (this.#state === 'proving') {
+      this.#endProofUnlessAborting();
+    } else if (!this.#fallsBack()) {
+      this.#giveUp(this.#lost('the peer closed the connection before it had answered'), false);
+    }
   }
 
-  /** Stops at once; the slices are reported when the socket refers to no memory any more. */
-  #giveUp(fault: Fault, everybody: boolean): void {
+  /**
+   * A peer that has never answered a hello, and ends this lane instead, does not understand it:
+   * its document is out of date.
+   */
+  #fallsBack(): boolean {
+    const { extended, owner } = this.#deps;
+    const unknown = extended !== undefined && !this.#machine.helloAnswered;
+    if (this.#state !== 'open' || !unknown || owner.knowsExtended) return false;
+    this.#fellBack = true;
+    this.#machine.fallBack();
+    this.#giveUp(REPLAY, true);
+    return true;
+  }
+
+  /**
+   * Stops sending. The slices are reported when the socket refers to no memory any more.
+   *
+   * @param proofMs how long the peer may take to prove that it applies nothing any more; only
+   * waited for when it may
+   */
+  #giveUp(fault: Fault, everybody: boolean, proofMs = 0): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
+    if (this.#state === 'proving') {
+      if (everybody) {
+        this.#fault = fault;
+        this.#everybody = true;
+      } else if (this.#deps.extended === undefined) {
+        this.#endProof();
+      }
+      return;
+    }
     const fresh = this.#state === 'new';
     if (this.#state === 'connecting') everybody = true;
-    this.#state = 'closing';
+    const provable = proofMs > 0 && this.#state === 'open' && this.#deps.version === 2;
     this.#fault = fault;
     this.#everybody = everybody;
     this.#deps.owner.laneRetired(this, fault);
+    if (provable && this.#machine.mayChange) {
+      this.#prove(proofMs);
+      return;
+    }
+    this.#state = 'closing';
     if (fresh) process.nextTick(() => this.#onClose());
+    else this.#socket?.destroy();
+  }
+
+  // ---- proof that the peer is at rest
+
+  #prove(boundMs: number): void {
+    this.#state = 'proving';
+    this.#timer.stop();
+    this.#phaseTimer = this.#deps.clock.schedule(boundMs, () => this.#endProof());
+    if (this.#deps.extended === undefined) {
+      // An older peer finishes what it has, or what it can, and ends its stream.
+      this.#deps.counters.retirements += 1;
+      this.#socket?.end();
+    } else {
+      const { extended, host, port } = this.#deps;
+      this.#abort = new AbortCall(
+        // A name may stand for several hosts; only one of them has the connection.
+        { ...this.#deps, host: this.#remoteAddress ?? host, port },
+        { kind: HelloKind.abort, ...extended },
+        // An abort can overtake the hello of the connection.
+        () => !this.#machine.helloAnswered && !this.#socketClosed,
+        (answer) => this.#onAborted(answer),
+      );
+    }
+  }
+
+  #onAborted(answer: ExtendedAnswer | undefined): void {
+    this.#abort = undefined;
+    if (this.#state !== 'proving') return;
+    const machine = this.#machine;
+    switch (answer?.code) {
+      case ExtendedStatus.aborted:
+        this.#deps.counters.abortsAnswered += 1;
+        if (!machine.takeFacts(answer)) machine.endPeer();
+        break;
+      case ExtendedStatus.stale:
+      case ExtendedStatus.rejected:
+        // The engine that had the memory is gone; or the peer knows of no such connection any more.
+        machine.endPeer();
+        break;
+      default:
+        // No answer will come; the end of the connection itself may still do.
+        this.#endProofUnlessAborting();
+        return;
+    }
+    this.#endProof();
+  }
+
+  /** The connection itself has ended, or no answer comes. What an abort tells is more exact. */
+  #endProofUnlessAborting(): void {
+    if (this.#state !== 'proving') return;
+    if (this.#abort !== undefined) return;
+    if (this.#socketClosed || !this.#machine.mayChange) this.#endProof();
+  }
+
+  #endProof(): void {
+    if (this.#state !== 'proving') return;
+    const { extended, counters } = this.#deps;
+    if (this.#machine.mayChange) counters.proofsMissed += 1;
+    else if (extended === undefined) counters.retirementsProved += 1;
+    this.#state = 'closing';
+    this.#abort?.cancel();
+    if (this.#socketClosed) this.#finish();
     else this.#socket?.destroy();
   }
 
   #onClose(): void {
     if (this.#state === 'closed') return;
+    if (isPeerReset(this.#socketError)) {
+      this.#machine.endPeer();
+      this.#fallsBack();
+    }
+    this.#socketClosed = true;
+    if (this.#state === 'open' && this.#deps.extended !== undefined && this.#machine.mayChange) {
+      // The connection broke, and the peer may live: it is the one to ask.
+      this.#giveUp(this.#causeOfClose(), false, PROOF_MS);
+    } else {
+      this.#endProofUnlessAborting();
+    }
+    if (this.#state !== 'proving') this.#finish();
+  }
+
+  #finish(): void {
     const { owner, counters } = this.#deps;
-    if (isPeerReset(this.#socketError)) this.#machine.endPeer();
     let cause = this.#fault ?? this.#causeOfClose();
     if (this.#state !== 'closing') owner.laneRetired(this, cause);
     this.#state = 'closed';
@@ -351,8 +545,13 @@ export class Lane implements ByteConsumer {
     for (const cancel of this.#cancelTimers) cancel();
     this.#cancelTimers.clear();
     this.#group.clear();
+    if (this.#fellBack) {
+      counters.extendedFallbacks += 1;
+      owner.laneFellBack(this);
+    }
     if (cause.outcome === Outcome.connectFailed && owner.hasConnectedSibling(this)) cause = REPLAY;
     this.#machine.finish(this.#report, cause, this.#everybody);
+    this.#tellFinished(undefined);
     owner.laneClosed(this);
     this.#closed.resolve();
   }
@@ -366,7 +565,6 @@ export class Lane implements ByteConsumer {
   #count(outcome: Outcome): void {
     const { counters } = this.#deps;
     if (outcome === Outcome.connectFailed) counters.connectFailures += 1;
-    else if (outcome === Outcome.rejected) counters.initiatorRejections += 1;
     else if (outcome === Outcome.timeout) counters.initiatorTimeouts += 1;
     else if (outcome === Outcome.protocolError) counters.initiatorProtocolErrors += 1;
   }
@@ -398,7 +596,7 @@ export class Lane implements ByteConsumer {
       statusMs <= 0
         ? `no answer within ${settings.statusTimeoutMs} ms after the request had been sent`
         : `no byte moved in either direction for ${settings.stallTimeoutMs} ms`;
-    this.#giveUp(faults.timeout(this.#machine.subject, what), false);
+    this.#giveUp(faults.timeout(this.#machine.subject, what), false, PROOF_MS);
     return 0;
   }
 }

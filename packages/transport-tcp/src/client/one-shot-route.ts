@@ -89,7 +89,7 @@ export class OneShotRoute implements Route {
     while (this.#lanes.size < this.#lanesMax) {
       const shot = this.#waiting.shift();
       if (shot === undefined) return;
-      const lane = new Lane({ ...this.#deps, version: 1, owner: shot });
+      const lane = new Lane({ ...this.#deps, version: 1, extended: undefined, owner: shot });
       this.#lanes.add(lane);
       shot.lane = lane;
       lane.accept(shot.run, shot.slice);
@@ -163,6 +163,14 @@ class OneShot implements LaneOwner {
   progress(run: SliceRun): void {
     this.#listeners.onProgress(run);
   }
+
+  readonly knowsExtended = false;
+
+  laneFinished(): void {}
+
+  laneExtended(): void {}
+
+  laneFellBack(): void {}
 
   laneFreed(): void {}
 

@@ -50,7 +50,7 @@ export class ServerSession implements ByteConsumer {
   constructor(accepted: Socket, deps: SessionDeps) {
     this.#deps = deps;
     this.peer = `${accepted.remoteAddress ?? 'unknown'}:${accepted.remotePort ?? 0}`;
-    this.#machine = new TargetMachine(deps.target);
+    this.#machine = new TargetMachine(deps.target, () => this.destroy());
     this.#group = new TransmitGroup(deps.slabs);
     this.#timer = new LazyTimer(deps.clock, () => this.#checkDeadlines());
     this.#lastActivityMs = deps.clock.nowMs();

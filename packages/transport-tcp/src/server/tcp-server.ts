@@ -7,6 +7,7 @@ import type {
   RegisteredRegion,
 } from '@transfer-engine/core/transport';
 import type { TcpCounters } from '../counters.ts';
+import type { ExtendedTarget } from '../session/target-machine.ts';
 import type { SlabPool } from '../session/transmit-group.ts';
 import { SOCKET_OPTIONS } from '../socket/socket-options.ts';
 import type { TcpSettings } from '../tcp-options.ts';
@@ -16,6 +17,7 @@ import { ServerSession, type SessionDeps } from './server-session.ts';
 
 export interface ServerDeps {
   readonly registry: MemoryRegistry;
+  readonly extended: ExtendedTarget | undefined;
   readonly settings: TcpSettings;
   readonly clock: Clock;
   readonly random: Random;

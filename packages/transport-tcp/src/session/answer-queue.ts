@@ -1,5 +1,8 @@
 import type { RegisteredRegion } from '@transfer-engine/core/transport';
 
+/** Bit of a tag: the answer carries the checksum of its payload. */
+export const CHECKED = 0x1_0000;
+
 /**
  * Answers of one session in their order. An acknowledgement of a WRITE has no region; the answer
  * to a READ is a window of one. Small as long as it is empty.
@@ -10,6 +13,8 @@ export class AnswerQueue {
   readonly #lengths: number[] = [];
   /** Status code to send first; -1 for none (framing v1). */
   readonly #codes: number[] = [];
+  /** Number of the request and {@link CHECKED}, in framing x1; -1 in the older ones. */
+  readonly #tags: number[] = [];
   /** Index of the oldest answer that has not been released. */
   #first = 0;
 
@@ -18,8 +23,15 @@ export class AnswerQueue {
     return this.#codes.length - this.#first;
   }
 
-  push(code: number, region: RegisteredRegion | undefined, offset: number, length: number): void {
+  push(
+    code: number,
+    region: RegisteredRegion | undefined,
+    offset: number,
+    length: number,
+    tag = -1,
+  ): void {
     this.#codes.push(code);
+    this.#tags.push(tag);
     this.#regions.push(region);
     this.#offsets.push(offset);
     this.#lengths.push(length);
@@ -28,6 +40,10 @@ export class AnswerQueue {
   /** The columns of answer number `index`, counted from the oldest. */
   code(index: number): number {
     return this.#codes[this.#first + index] as number;
+  }
+
+  tag(index: number): number {
+    return this.#tags[this.#first + index] as number;
   }
 
   region(index: number): RegisteredRegion | undefined {
@@ -54,9 +70,11 @@ export class AnswerQueue {
   }
 
   #truncate(count: number): void {
-    for (const column of [this.#codes, this.#regions, this.#offsets, this.#lengths]) {
-      column.splice(0, count);
-    }
+    this.#codes.splice(0, count);
+    this.#tags.splice(0, count);
+    this.#regions.splice(0, count);
+    this.#offsets.splice(0, count);
+    this.#lengths.splice(0, count);
     this.#first = 0;
   }
 }

@@ -48,6 +48,50 @@ export class FaultWriter {
     );
   }
 
+  /** The engine that the document describes is gone, and another one answers. */
+  restarted(): Fault {
+    return this.#make(
+      Outcome.peerLost,
+      'ERR_TE_PEER_LOST',
+      `${this.#name(undefined)}: the peer was restarted; its memory has new addresses. Open its ` +
+        'segment again',
+      undefined,
+    );
+  }
+
+  /** Bytes changed on their way. */
+  corrupt(subject: FaultSubject): Fault {
+    return this.#make(
+      Outcome.corrupt,
+      'ERR_TE_INTEGRITY',
+      `${this.#name(subject)}: the bytes ${rangeOf(subject)} did not arrive as they were sent ` +
+        '(CRC-32 differs); the destination holds garbage',
+      subject,
+    );
+  }
+
+  /** A checksum was asked for, and the peer turns out not to know any. */
+  unchecked(subject: FaultSubject): Fault {
+    return this.#make(
+      Outcome.protocolError,
+      'ERR_TE_PROTOCOL',
+      `${this.#name(subject)}: the peer does not understand checksums, although its document ` +
+        'says so; refresh the segment, or transfer without integrity',
+      subject,
+    );
+  }
+
+  /** The connection was given up, and nobody can say what the peer still does. */
+  unproved(subject: FaultSubject): Fault {
+    return this.#make(
+      Outcome.timeout,
+      'ERR_TE_TIMEOUT',
+      `${this.#name(subject)}: its connection was given up, and the peer did not confirm in time ` +
+        'that it applies nothing more; it is not sent again, because old and new bytes would race',
+      subject,
+    );
+  }
+
   protocol(subject: FaultSubject | undefined, what: string): Fault {
     return this.#make(
       Outcome.protocolError,
@@ -143,6 +187,12 @@ export class FaultWriter {
       `of ${this.#peer}${done}`
     );
   }
+}
+
+/** The range of addresses, its end excluded. */
+function rangeOf(subject: FaultSubject): string {
+  const from = addressOf(subject);
+  return `[0x${from.toString(16)}, 0x${(from + BigInt(subject.length)).toString(16)})`;
 }
 
 function addressOf(subject: FaultSubject): bigint {

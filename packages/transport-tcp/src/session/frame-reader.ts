@@ -1,4 +1,5 @@
 import { invariant, type ByteStore } from '@transfer-engine/core/transport';
+import type { Checksum } from './checksum.ts';
 import { windowOf } from './memory-window.ts';
 
 /** From here on, payload is read straight into its place instead of through the scratch. */
@@ -6,6 +7,7 @@ export const DIRECT_MIN_BYTES = 128 * 1024;
 /** One read at most, so that a fast peer does not keep the event loop to itself. */
 const DIRECT_MAX_BYTES = 1024 * 1024;
 const SCRATCH_BYTES = 256 * 1024;
+const NOTHING = new Uint8Array(0);
 
 /**
  * Memory into which sockets are read when the bytes' place is not known yet. One is enough for all
@@ -38,6 +40,7 @@ export class FrameReader {
   readonly #prefixBytes: number;
   readonly #scratch: Buffer;
   readonly #owner: FrameOwner;
+  readonly #checksum: Checksum | undefined;
   #mode: Mode = 'prefix';
   #paused = false;
   /** Bytes that came while the reader was paused. */
@@ -53,13 +56,20 @@ export class FrameReader {
   #payloadLength = 0;
   /** Whether the last target was the payload's place. */
   #direct = false;
+  /** Whether the payload's checksum is wanted, and what it is so far. */
+  #checked = false;
+  #crc = 0;
+  /** A frame follows what is being thrown away. */
+  #skipping = false;
   /** After a large payload another one is likely: read the prefix alone, and miss nothing of it. */
   #prefixAlone = false;
 
-  constructor(prefixBytes: number, scratch: Buffer, owner: FrameOwner) {
+  /** @param checksum needed for payloads that are `checked` */
+  constructor(prefixBytes: number, scratch: Buffer, owner: FrameOwner, checksum?: Checksum) {
     this.#prefixBytes = prefixBytes;
     this.#scratch = scratch;
     this.#owner = owner;
+    this.#checksum = checksum;
   }
 
   /** True between two frames: the stream may end here. */
@@ -80,6 +90,21 @@ export class FrameReader {
     return this.#mode === 'payload' ? this.#payloadLength - this.#left : 0;
   }
 
+  /** Checksum of the payload that has ended last, when it was checked. */
+  get payloadChecksum(): number {
+    return this.#crc;
+  }
+
+  /** The beginning of a prefix that has not come to its end. */
+  get partialPrefix(): Uint8Array {
+    return this.#partial?.subarray(0, this.#have) ?? NOTHING;
+  }
+
+  /** Whether a payload is being thrown away, behind which a frame follows. */
+  get skipping(): boolean {
+    return this.#skipping;
+  }
+
   get stopped(): boolean {
     return this.#mode === 'stopped';
   }
@@ -95,9 +120,10 @@ export class FrameReader {
   /**
    * The next `length` bytes (at least 1) belong to `store` at `offset`.
    *
+   * @param checked their checksum is wanted
    * @returns false when the memory is not there; nothing is expected then
    */
-  expectPayload(store: ByteStore, offset: number, length: number): boolean {
+  expectPayload(store: ByteStore, offset: number, length: number, checked = false): boolean {
     if (store !== this.#store) {
       this.#store = store;
       this.#window = windowOf(store, 0, store.length);
@@ -107,6 +133,8 @@ export class FrameReader {
     this.#offset = offset;
     this.#left = length;
     this.#payloadLength = length;
+    this.#checked = checked;
+    this.#crc = 0;
     this.#mode = 'payload';
     return true;
   }
@@ -118,9 +146,18 @@ export class FrameReader {
     this.#release();
   }
 
+  /** Throws the next `length` bytes (at least 1) away, then expects a prefix. */
+  skip(length: number): void {
+    this.#left = length;
+    this.#mode = 'discard';
+    this.#skipping = true;
+    this.#release();
+  }
+
   /** Ignores everything from now on. */
   stop(): void {
     this.#mode = 'stopped';
+    this.#skipping = false;
     this.#leftover = undefined;
     this.#release();
   }
@@ -220,17 +257,29 @@ export class FrameReader {
   #takeDiscarded(at: number, end: number): number {
     const count = Math.min(this.#left, end - at);
     this.#left -= count;
-    if (this.#left === 0) this.stop();
+    if (this.#left === 0) {
+      if (this.#skipping) this.#mode = 'prefix';
+      else this.stop();
+      this.#skipping = false;
+    }
     return at + count;
   }
 
   #advance(count: number): void {
+    if (this.#checked) this.#addToChecksum(count);
     this.#offset += count;
     this.#left -= count;
     if (this.#left > 0) return;
     this.#prefixAlone = this.#payloadLength >= DIRECT_MIN_BYTES;
     this.#owner.handlePayloadEnd();
     if (this.#direct) this.#release();
+  }
+
+  /** The bytes are taken from where they were put. */
+  #addToChecksum(count: number): void {
+    const window = this.#window as Buffer;
+    const bytes = window.subarray(this.#offset, this.#offset + count);
+    this.#crc = (this.#checksum as Checksum)(bytes, this.#crc);
   }
 
   /** Holds no memory of a store between frames. */

@@ -5,7 +5,7 @@ import {
   type Slice,
   type SliceRun,
 } from '@transfer-engine/core/transport';
-import { REPLAY, type Fault, type FaultWriter } from './fault.ts';
+import { REPLAY, type Fault, type FaultSubject, type FaultWriter } from './fault.ts';
 import { SliceRing, SliceState } from './slice-ring.ts';
 
 /** Where the ends of slices are reported. */
@@ -21,6 +21,19 @@ export type Report = (
 const UNTOUCHED: Aftermath = { destination: 'untouched' };
 const QUIESCENT: Aftermath = { destination: 'quiescent' };
 const UNKNOWN: Aftermath = { destination: 'unknown' };
+/** All bytes were applied, and they are not those that were to be. */
+const GARBAGE: Aftermath = { destination: 'quiescent', appliedBytes: 0 };
+
+/** What a peer of our own kind tells of a connection that it has ended. */
+export interface PeerFacts {
+  /** Number of the first request that is not finished; modulo 2^16. */
+  readonly id: number;
+  /** Requests that went well, since the connection began; modulo 2^32. */
+  readonly value: number;
+  /** That first request is a WRITE whose payload was coming in. */
+  readonly inProgress: boolean;
+  readonly appliedBytes: number;
+}
 
 export interface LedgerLimits {
   /** Slices that may be owned at a time; a power of two. */
@@ -56,15 +69,27 @@ export class SliceLedger {
   #begun = false;
   #bytes = 0;
   #answers = 0;
+  /** Answers other than ok. */
+  #failures = 0;
+  /** Slices of which something was handed over. */
+  #begunCount = 0;
   /** The READ that the end of the connection cut, and what came of it. */
   #reading = -1;
   #readAftermath = UNTOUCHED;
-  /** Slices that failed on our side before they were sent. */
-  #localFaults: Map<number, Fault> | undefined;
+  /** Slices before this one are finished at the peer; -1 when it did not say. */
+  #finishedEnd = -1;
+  /** None of those that are not answered was refused or corrupt. */
+  #finishedWell = false;
+  /** What came of the slice at `#finishedEnd`. */
+  #cutAftermath = UNTOUCHED;
+  /** Slices that failed on our side before they were sent, or by their answer. */
+  readonly #ownFaults = new Map<number, Fault>();
   /** The peer does nothing more for this connection, so its memory is at rest. */
   peerEnded = false;
   /** The peer refused the slice that is awaited: it has touched nothing for this and all behind. */
   refused = false;
+  /** Slices with checksum cannot be sent again to this peer. */
+  uncheckable = false;
 
   constructor(limits: LedgerLimits, faults: FaultWriter) {
     this.ring = new SliceRing(limits.slices);
@@ -84,6 +109,20 @@ export class SliceLedger {
   /** How many answers came so far. */
   get answers(): number {
     return this.#answers;
+  }
+
+  /** How many slices were begun so far. */
+  get begunCount(): number {
+    return this.#begunCount;
+  }
+
+  /** Whether the peer may still apply bytes of a slice. */
+  get mayChange(): boolean {
+    if (this.peerEnded || this.refused) return false;
+    for (let seq = this.#answered; this.#isBegun(seq); seq += 1) {
+      if (!this.ring.isRead(seq) && this.ring.state(seq) <= SliceState.unwanted) return true;
+    }
+    return false;
   }
 
   /** Whether everything that was accepted has been written. */
@@ -132,6 +171,7 @@ export class SliceLedger {
 
   begin(): void {
     this.#begun = true;
+    this.#begunCount += 1;
   }
 
   /** All of the slice at {@link next} was handed over. */
@@ -143,8 +183,7 @@ export class SliceLedger {
   /** The slice at {@link next} fails before a byte of it is sent. */
   drop(fault: Fault): void {
     this.ring.setState(this.#sending, SliceState.dropped);
-    this.#localFaults ??= new Map();
-    this.#localFaults.set(this.#sending, fault);
+    this.#ownFaults.set(this.#sending, fault);
     this.#sending += 1;
   }
 
@@ -177,6 +216,51 @@ export class SliceLedger {
     this.#answers += 1;
   }
 
+  /** The slice that is awaited has its answer, and it is bad. The connection goes on. */
+  fail(fault: Fault): void {
+    this.ring.setState(this.#answered, SliceState.failed);
+    this.#ownFaults.set(this.#answered, fault);
+    this.#failures += 1;
+    this.answer();
+  }
+
+  /**
+   * Takes over what the peer tells of the connection, which it has ended.
+   *
+   * @returns false when it cannot be true of what was sent
+   */
+  takeFacts(facts: PeerFacts): boolean {
+    this.#skipUnsent();
+    const finished = (facts.id - 1 - this.#answers) & 0xffff;
+    let seq = this.#answered;
+    for (let count = 0; count < finished; seq += 1) {
+      if (!this.#isBegun(seq)) return false;
+      if (this.ring.state(seq) < SliceState.dropped) count += 1;
+    }
+    while (seq < this.#sending && this.ring.state(seq) >= SliceState.dropped) seq += 1;
+    if (facts.inProgress) {
+      const isWrite = this.#isBegun(seq) && !this.ring.isRead(seq);
+      if (!isWrite || !(facts.appliedBytes <= this.ring.length(seq))) return false;
+      this.#cutAftermath = { destination: 'quiescent', appliedBytes: facts.appliedBytes };
+    }
+    this.#finishedEnd = seq;
+    this.#finishedWell = (this.#answers - this.#failures + finished) >>> 0 === facts.value;
+    this.peerEnded = true;
+    return true;
+  }
+
+  /** What errors say about a slice. */
+  subject(seq: number, bytesDone = 0): FaultSubject {
+    const { ring } = this;
+    return {
+      isRead: ring.isRead(seq),
+      length: ring.length(seq),
+      addressLow: ring.addressLow(seq),
+      addressHigh: ring.addressHigh(seq),
+      bytesDone,
+    };
+  }
+
   // ---- ends
 
   /**
@@ -199,23 +283,36 @@ export class SliceLedger {
       }
       const run = this.ring.run(seq);
       if (state === SliceState.dropped) {
-        const fault = this.#localFaults?.get(seq) ?? this.#faults.canceled();
-        this.#localFaults?.delete(seq);
+        const fault = this.#ownFaults.get(seq) ?? this.#faults.canceled();
+        this.#ownFaults.delete(seq);
         this.#pop();
         report(run, 1, fault.outcome, fault.error, UNTOUCHED);
       } else {
         if (seq >= this.#answered || seq >= this.#written) break;
-        let count = 0;
-        do {
-          this.#pop();
-          count += 1;
-        } while (this.#endsWell(this.#head) && this.ring.run(this.#head) === run);
-        report(run, count, Outcome.ok, undefined, undefined);
+        if (state === SliceState.failed) this.#reportFailed(seq, report);
+        else this.#reportWell(run, report);
       }
       reported = true;
     }
     if (this.#head === this.#tail) this.#rewind();
     return freed && !reported;
+  }
+
+  #reportFailed(seq: number, report: Report): void {
+    const run = this.ring.run(seq);
+    const { outcome, error } = this.#ownFaults.get(seq) as Fault;
+    this.#ownFaults.delete(seq);
+    this.#pop();
+    report(run, 1, outcome, error, outcome === Outcome.corrupt ? GARBAGE : UNTOUCHED);
+  }
+
+  #reportWell(run: SliceRun, report: Report): void {
+    let count = 0;
+    do {
+      this.#pop();
+      count += 1;
+    } while (this.#endsWell(this.#head) && this.ring.run(this.#head) === run);
+    report(run, count, Outcome.ok, undefined, undefined);
   }
 
   /**
@@ -232,7 +329,7 @@ export class SliceLedger {
       const state = this.ring.state(seq);
       if (state === SliceState.reported || this.ring.run(seq) !== run) continue;
       if (this.#isBegun(seq) && state !== SliceState.dropped) {
-        this.ring.setState(seq, SliceState.unwanted);
+        if (state === SliceState.live) this.ring.setState(seq, SliceState.unwanted);
         serving = true;
         waits = true;
       } else if (waits || state === SliceState.dropped) {
@@ -254,7 +351,9 @@ export class SliceLedger {
   /** Whether slices of `run` that core does not want any more are still being served. */
   servesUnwanted(run: SliceRun): boolean {
     for (let seq = this.#head; seq < this.#tail; seq += 1) {
-      if (this.ring.state(seq) === SliceState.unwanted && this.ring.run(seq) === run) return true;
+      const state = this.ring.state(seq);
+      const unwanted = state === SliceState.unwanted || state === SliceState.failed;
+      if (unwanted && this.ring.run(seq) === run) return true;
     }
     return false;
   }
@@ -280,6 +379,18 @@ export class SliceLedger {
         this.#pop();
         continue;
       }
+      if (state === SliceState.failed || this.#isProvedOk(seq)) {
+        if (state === SliceState.failed) {
+          this.#reportFailed(seq, report);
+        } else {
+          const run = this.ring.run(seq);
+          this.#pop();
+          report(run, 1, Outcome.ok, undefined, undefined);
+        }
+        // What the blame was for went another way.
+        blame = undefined;
+        continue;
+      }
       const fault = this.#endOf(seq, state, everybody ? cause : (blame ?? REPLAY));
       if (!everybody) blame = undefined;
       this.#reportAlike(seq, fault, report, everybody);
@@ -292,7 +403,9 @@ export class SliceLedger {
     const run = this.ring.run(first);
     const aftermath = this.#aftermath(first);
     const live = this.ring.state(first) === SliceState.live;
-    const alike = live ? everybody || fault === REPLAY : fault.outcome === Outcome.canceled;
+    const alike = live
+      ? (everybody && !this.uncheckable) || fault === REPLAY
+      : fault.outcome === Outcome.canceled;
     let count = 0;
     let seq = first;
     do {
@@ -304,7 +417,9 @@ export class SliceLedger {
       seq < this.#tail &&
       this.ring.state(seq) !== SliceState.reported &&
       (this.ring.state(seq) === SliceState.live) === live &&
-      this.#localFaults?.has(seq) !== true &&
+      !this.#ownFaults.has(seq) &&
+      !(this.uncheckable && this.ring.isChecked(seq)) &&
+      !this.#isProvedOk(seq) &&
       this.ring.run(seq) === run &&
       this.#aftermath(seq) === aftermath
     );
@@ -312,8 +427,15 @@ export class SliceLedger {
   }
 
   #endOf(seq: number, state: SliceState, fault: Fault): Fault {
-    if (state === SliceState.live) return fault;
-    const local = this.#localFaults?.get(seq);
+    if (state === SliceState.live) {
+      if (fault !== REPLAY) return fault;
+      if (this.uncheckable && this.ring.isChecked(seq)) {
+        return this.#faults.unchecked(this.subject(seq));
+      }
+      // What may still arrive must not be sent again.
+      return this.#aftermath(seq) === UNKNOWN ? this.#faults.unproved(this.subject(seq)) : fault;
+    }
+    const local = this.#ownFaults.get(seq);
     if (local !== undefined) return local;
     // A refusal says more than the wish to end it.
     return fault.outcome === Outcome.rejected ? fault : this.#faults.canceled();
@@ -324,7 +446,21 @@ export class SliceLedger {
     if (seq === this.#reading) return this.#readAftermath;
     // The destination of a READ is ours; of a WRITE, the peer's, which may not have seen all yet.
     if (this.refused || this.ring.isRead(seq) || !this.#isBegun(seq)) return UNTOUCHED;
+    if (this.#finishedEnd >= 0) {
+      if (seq < this.#finishedEnd) return QUIESCENT;
+      return seq === this.#finishedEnd ? this.#cutAftermath : UNTOUCHED;
+    }
     return this.peerEnded ? QUIESCENT : UNKNOWN;
+  }
+
+  /** Served according to the peer, though its answer is lost. */
+  #isProvedOk(seq: number): boolean {
+    return (
+      this.#finishedWell &&
+      seq < this.#finishedEnd &&
+      !this.ring.isRead(seq) &&
+      this.ring.state(seq) <= SliceState.unwanted
+    );
   }
 
   #isBegun(seq: number): boolean {

@@ -6,10 +6,12 @@ export const SliceState = {
   live: 0,
   /** Sent, and core does not want it any more; its answer still counts if it comes. */
   unwanted: 1,
+  /** Answered, and not well. */
+  failed: 2,
   /** Ended before a byte of it was sent; not reported yet, because of the order. */
-  dropped: 2,
+  dropped: 3,
   /** Ended before a byte of it was sent, and reported. */
-  reported: 3,
+  reported: 4,
 } as const;
 export type SliceState = (typeof SliceState)[keyof typeof SliceState];
 
@@ -28,6 +30,7 @@ export class SliceRing {
   readonly #addressHighs: Uint32Array;
   readonly #opcodes: Uint8Array;
   readonly #states: Uint8Array;
+  readonly #checked: Uint8Array;
 
   /** @param capacity a power of two */
   constructor(capacity: number) {
@@ -41,6 +44,7 @@ export class SliceRing {
     this.#addressHighs = new Uint32Array(capacity);
     this.#opcodes = new Uint8Array(capacity);
     this.#states = new Uint8Array(capacity);
+    this.#checked = new Uint8Array(capacity);
   }
 
   put(seq: number, run: SliceRun, slice: Slice): void {
@@ -53,6 +57,7 @@ export class SliceRing {
     this.#addressHighs[slot] = slice.addressHigh;
     this.#opcodes[slot] = slice.opcode;
     this.#states[slot] = SliceState.live;
+    this.#checked[slot] = slice.checksum ? 1 : 0;
   }
 
   /** Lets go of the run and the memory. */
@@ -88,6 +93,11 @@ export class SliceRing {
 
   isRead(seq: number): boolean {
     return this.#opcodes[seq & this.#mask] === Opcode.read;
+  }
+
+  /** Whether the bytes travel with a checksum. */
+  isChecked(seq: number): boolean {
+    return this.#checked[seq & this.#mask] === 1;
   }
 
   state(seq: number): SliceState {

@@ -12,7 +12,7 @@ import {
   ExtendedAnswer,
   ExtendedRequest,
   ExtendedStatus,
-  HelloKind,
+  type HelloKind,
   isHelloInstance,
 } from './extended-frames.ts';
 import { decodeSessionHeader, SessionHeader } from './session-header.ts';

@@ -12,6 +12,10 @@ export const EXTENDED_FRAME_BYTES = 24;
 /** A hello is two frames. */
 export const HELLO_BYTES = 2 * EXTENDED_FRAME_BYTES;
 export const TOKEN_BYTES = 16;
+/** A refused WRITE of up to this size is read to its end, and the connection goes on. */
+export const REFUSED_BODY_MAX_BYTES = 8 * 1024 * 1024;
+/** READs above this size are not served with a checksum, which goes before the payload. */
+export const CHECKED_READ_MAX_BYTES = 16 * 1024 * 1024;
 
 /**
  * A target without x1 takes a hello for a v2 READ of 0 bytes, which it refuses, and closes.
