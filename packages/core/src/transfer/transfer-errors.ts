@@ -1,5 +1,6 @@
+import type { ErrorCode } from '../base/error-codes.ts';
 import { EngineError } from '../base/errors.ts';
-import { OUTCOME_NAMES, type Outcome } from '../transport/outcome.ts';
+import { Outcome, OUTCOME_NAMES } from '../transport/outcome.ts';
 import { Opcode } from '../transport/slice.ts';
 import type { ByteRange, DestinationReport } from './row-damage.ts';
 import type { Submission } from './submission.ts';
@@ -34,13 +35,26 @@ export function sliceError(
   attempts: number,
   budgetSpent: boolean,
 ): EngineError {
-  const reason = cause === undefined ? OUTCOME_NAMES[outcome] : withoutCode(cause);
+  const reason = cause === undefined ? reasonOf(outcome) : withoutCode(cause);
   const tries = attempts === 1 ? '' : ` (${attempts} attempts)`;
   const budget = budgetSpent ? '; this peer has used up its retries' : '';
-  return new EngineError(cause?.code ?? 'ERR_TE_INTERNAL', `${reason}${tries}${budget}`, {
+  return new EngineError(cause?.code ?? codeOf(outcome), `${reason}${tries}${budget}`, {
     cause,
     details: { ...cause?.details, attempts },
   });
+}
+
+/** A slice that would be replayed, if its old bytes could not arrive in between. */
+const isUnproved = (outcome: Outcome) => outcome === Outcome.replay || outcome === Outcome.canceled;
+
+const codeOf = (outcome: Outcome): ErrorCode =>
+  isUnproved(outcome) ? 'ERR_TE_PEER_LOST' : 'ERR_TE_INTERNAL';
+
+function reasonOf(outcome: Outcome): string {
+  return isUnproved(outcome)
+    ? 'its connection was given up because of another transfer, and the peer did not confirm that ' +
+        'it is done with it; check the peer with probe()'
+    : OUTCOME_NAMES[outcome];
 }
 
 /** The error of one row: what was tried, where, how far it came, and what may still happen there. */

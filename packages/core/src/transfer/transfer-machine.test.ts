@@ -281,6 +281,22 @@ describe('TransferMachine', () => {
     expect(submission.firstError?.details['destination']).toBe('unknown');
   });
 
+  it('names a neighbour that cannot be replayed as lost with its connection', () => {
+    const route = new ScriptedRoute();
+    const { submit, pump, machine } = setUp([route]);
+    const { submission, settled } = submit([10]);
+    pump();
+    machine.complete(route.posts[0]!.run, 1, Outcome.replay, undefined, false);
+    pump();
+    expect(route.posts).toHaveLength(1);
+    expect(settled).toHaveLength(1);
+    expect(submission.firstError).toMatchObject({
+      code: 'ERR_TE_PEER_LOST',
+      message: expect.stringContaining('because of another transfer') as unknown,
+      details: { destination: 'unknown' },
+    });
+  });
+
   it('leaves a route alone for a while after a failure to connect', () => {
     const route = new ScriptedRoute();
     const { submit, pump, machine, peer } = setUp([route]);
