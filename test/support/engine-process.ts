@@ -117,6 +117,8 @@ interface Methods {
   bytes(options: Range): Uint8Array;
   open(options: { name: string; timeoutMs?: number }): HostSegment;
   refresh(options: { segment: number }): HostSegment;
+  /** The segment as it is known now; nothing is fetched. */
+  look(options: { segment: number }): HostSegment;
   closeSegment(options: { segment: number }): void;
   transfer(options: {
     opcode: OpcodeName;

@@ -33,7 +33,7 @@ export function makeTransport(name: TransportName, settings: TransportSettings):
 /** Options of every command that makes an engine. */
 export const ENGINE_OPTIONS = {
   metadata: text('URI', {
-    help: `${P2P}, or a store like http://127.0.0.1:8080/metadata`,
+    help: `${P2P}, or a store: http://…, etcd://…, redis://…`,
     fallback: P2P,
   }),
   name: text('NAME', {
@@ -75,7 +75,7 @@ export async function startEngine(
   context: CommandContext,
 ): Promise<Engine> {
   return await setUp(async () => {
-    const metadata = await openMetadata(settings.metadata);
+    const metadata = await openMetadata(settings.metadata, context.environment);
     let engine: Engine;
     try {
       engine = await createEngine(engineOptions(settings, metadata, context));
@@ -88,9 +88,20 @@ export async function startEngine(
   });
 }
 
+/** Holds the token of an HTTP metadata server: command lines can be seen by other users. */
+export const TOKEN_VARIABLE = 'TE_METADATA_TOKEN';
+
 /** Opens a store; undefined for peer-to-peer mode, which has none. */
-export async function openMetadata(uri: string): Promise<MetadataStore | undefined> {
-  return uri === P2P ? undefined : await openStore(uri);
+export async function openMetadata(
+  uri: string,
+  environment: CommandContext['environment'],
+): Promise<MetadataStore | undefined> {
+  if (uri === P2P) return undefined;
+  const token = environment[TOKEN_VARIABLE];
+  return await openStore(uri, {
+    environment,
+    ...(token === undefined || token === '' ? {} : { token }),
+  });
 }
 
 function engineOptions(

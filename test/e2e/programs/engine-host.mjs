@@ -116,6 +116,10 @@ const methods = {
     await segments.get(segment).refresh();
     return describeSegment(segment, segments.get(segment));
   },
+  // As it is known now: nothing is fetched.
+  look({ segment }) {
+    return describeSegment(segment, segments.get(segment));
+  },
   async closeSegment({ segment }) {
     await segments.get(segment).close();
   },

@@ -42,7 +42,7 @@ export const doctor = defineCommand({
       )),
       await checkOpenFiles(),
     ];
-    const reachable = await checkMetadata(metadata);
+    const reachable = await checkMetadata(metadata, context);
     checks.push(reachable);
     report(checks, context);
     if (reachable.level === 'failed') return ExitCode.setUpFailed;
@@ -112,10 +112,10 @@ async function checkOpenFiles(): Promise<Check> {
   return { name, level: few ? 'warning' : 'ok', detail: `limit ${found}${advice}` };
 }
 
-async function checkMetadata(uri: string): Promise<Check> {
+async function checkMetadata(uri: string, context: CommandContext): Promise<Check> {
   const name = 'metadata';
   try {
-    const store = await openMetadata(uri);
+    const store = await openMetadata(uri, context.environment);
     if (store === undefined) return { name, level: 'ok', detail: `${P2P} needs no server` };
     try {
       await store.get(PROBE_KEY, { timeoutMs: METADATA_MS });

@@ -7,6 +7,7 @@ import { doctor } from './doctor.ts';
 import { initiator } from './initiator.ts';
 import { metadataGet, metadataPut, metadataRm } from './metadata-documents.ts';
 import { metadataServe } from './metadata-serve.ts';
+import { metadataDump, metadataList, metadataPrune } from './metadata-survey.ts';
 import { target } from './target.ts';
 
 /** Every command, in the order in which the help shows them. */
@@ -19,6 +20,9 @@ export const COMMANDS: readonly Command[] = [
   metadataGet,
   metadataPut,
   metadataRm,
+  metadataList,
+  metadataDump,
+  metadataPrune,
   doctor,
   demoRole,
   ceilingPeer,

@@ -1,33 +1,7 @@
-import { EngineError, type MetadataStore } from '@transfer-engine/core';
-import { defineCommand, type CommandContext } from '../command.ts';
-import { openMetadata } from '../engine-setup.ts';
-import { ExitCode, setUp, usageFailure } from '../failures.ts';
-import { integer, requiredText, type OptionValues } from '../options.ts';
-
-const OPTIONS = {
-  metadata: requiredText('URI', 'the store, like http://127.0.0.1:8080/metadata'),
-  timeout: integer({ min: 1, max: 600_000, fallback: 5_000, help: 'bound, in milliseconds' }),
-} as const;
-type Values = OptionValues<typeof OPTIONS>;
-
-/** A store that cannot be reached, or refuses, is a failure of the set-up. */
-async function withStore<T>(
-  values: Values,
-  context: CommandContext,
-  work: (store: MetadataStore, options: { timeoutMs: number; signal: AbortSignal }) => Promise<T>,
-): Promise<T> {
-  return await setUp(async () => {
-    const store = await openMetadata(values.metadata);
-    if (store === undefined) {
-      throw usageFailure(
-        `option --metadata is ${JSON.stringify(values.metadata)}; accepted: the URI of a store, ` +
-          'peer-to-peer mode has none',
-      );
-    }
-    context.shutdown.add(() => store.close());
-    return await work(store, { timeoutMs: values.timeout, signal: context.shutdown.signal });
-  });
-}
+import { EngineError } from '@transfer-engine/core';
+import { defineCommand } from '../command.ts';
+import { ExitCode } from '../failures.ts';
+import { STORE_OPTIONS as OPTIONS, withStore } from '../store-command.ts';
 
 export const metadataGet = defineCommand({
   name: 'metadata get',
@@ -35,7 +9,7 @@ export const metadataGet = defineCommand({
   options: OPTIONS,
   positionals: ['KEY'],
   async run(values, context, [key = '']) {
-    const { value, where } = await withStore(values, context, async (store, options) => ({
+    const { value, where } = await withStore(values, context, async ({ store, options }) => ({
       value: await store.get(key, options),
       where: store.description,
     }));
@@ -56,7 +30,7 @@ export const metadataPut = defineCommand({
   options: OPTIONS,
   positionals: ['KEY', 'VALUE'],
   async run(values, context, [key = '', value = '']) {
-    await withStore(values, context, (store, options) => store.put(key, value, options));
+    await withStore(values, context, ({ store, options }) => store.put(key, value, options));
     context.output.event({ event: 'put', key }, `stored ${key}`);
     return ExitCode.ok;
   },
@@ -68,7 +42,7 @@ export const metadataRm = defineCommand({
   options: OPTIONS,
   positionals: ['KEY'],
   async run(values, context, [key = '']) {
-    await withStore(values, context, (store, options) => store.remove(key, options));
+    await withStore(values, context, ({ store, options }) => store.remove(key, options));
     context.output.event({ event: 'rm', key }, `removed ${key}`);
     return ExitCode.ok;
   },

@@ -25,7 +25,7 @@ interface Kept {
 }
 
 /** Time that documents survive their engine. They are refreshed four times in it. */
-export const LEASE_MS = 12_000;
+export const LEASE_MS = 10_000;
 /**
  * Engines that lost their documents together, because the server was restarted, write them within
  * this time, each at a moment of its own.

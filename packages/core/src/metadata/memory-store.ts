@@ -78,12 +78,19 @@ export class MemoryStore implements MetadataStore {
   readonly description = 'memory';
   readonly #directory: MemoryDirectory;
   readonly #times: LeaseTimeSources;
+  readonly #serve: () => void;
   readonly #open = new Set<{ close(): void }>();
   #closed = false;
 
-  constructor(directory: MemoryDirectory = new MemoryDirectory(), times: LeaseTimeSources = {}) {
+  /** @param serve runs at every request; what it throws is the request's failure. For simulations. */
+  constructor(
+    directory: MemoryDirectory = new MemoryDirectory(),
+    times: LeaseTimeSources = {},
+    serve: () => void = () => undefined,
+  ) {
     this.#directory = directory;
     this.#times = times;
+    this.#serve = serve;
   }
 
   async get(key: string, options: StoreCallOptions = {}): Promise<string | undefined> {
@@ -138,6 +145,7 @@ export class MemoryStore implements MetadataStore {
         remove: (key, bounds) => this.remove(key, bounds),
         refresh: async (keys) => {
           await Promise.resolve();
+          this.#serve();
           return keys.filter((key) => !this.#directory.prolong(key, leaseMs));
         },
       },
@@ -174,5 +182,6 @@ export class MemoryStore implements MetadataStore {
         { details: { key } },
       );
     }
+    this.#serve();
   }
 }
