@@ -155,7 +155,7 @@ const planted: Plant[] = [
   ),
   wrong(
     `${core}/testing/up.ts`,
-    "import '../engine/engine.ts';",
+    "import '../compat/up.ts';",
     'core-testing-imports-only-its-neighbours',
   ),
   wrong(`${core}/engine/extra.ts`, "import '../attic/box.ts';", 'core-has-no-other-rooms'),
