@@ -10,6 +10,8 @@ import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { prepareServices } from './services.mjs';
+
 const root = fileURLToPath(new URL('..', import.meta.url));
 const own = process.argv.slice(2);
 const checksWanted = take('--checks') !== undefined;
@@ -19,6 +21,7 @@ const total = { passed: 0, failed: 0, skipped: 0 };
 if (checksWanted) {
   for (const script of ['lint', 'format:check', 'demo:built']) await check(script);
 }
+await prepareServices();
 await suites(own);
 
 if (total.skipped > 0) console.log(`${total.skipped} skipped`);

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -158,6 +158,54 @@ export async function accepts(port: number): Promise<boolean> {
       socket.once('connect', () => resolve(true));
       socket.once('error', () => resolve(false));
     });
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** A cluster of one node, which has all slots. */
+export async function startRedisCluster(): Promise<Service> {
+  const service = await startRedis(
+    '--cluster-enabled',
+    'yes',
+    '--cluster-announce-ip',
+    '127.0.0.1',
+  );
+  await redisCommand(service.port, 'CLUSTER ADDSLOTSRANGE 0 16383');
+  await until(
+    async () => (await redisCommand(service.port, 'CLUSTER INFO')).includes('cluster_state:ok'),
+    START_MS,
+    'the cluster',
+  );
+  return service;
+}
+
+/** One sentinel that watches over the server at a port, as "mymaster". */
+export async function startSentinel(masterPort: number): Promise<Service> {
+  const port = await freePorts(1);
+  const args = (folder: string) => {
+    const file = join(folder, 'sentinel.conf');
+    const lines = [
+      `port ${port}`,
+      'bind 127.0.0.1',
+      `dir ${folder}`,
+      `sentinel monitor mymaster 127.0.0.1 ${masterPort} 1`,
+    ];
+    writeFileSync(file, lines.join('\n'));
+    return [file, '--sentinel'];
+  };
+  const service = new Service({ program: 'redis-server', port, args }, accepts);
+  await service.start();
+  return service;
+}
+
+/** The answer to one command, as it is on the wire. */
+export async function redisCommand(port: number, command: string): Promise<string> {
+  const socket = connect({ port, host: '127.0.0.1' });
+  try {
+    socket.write(`${command}\r\n`);
+    const [answer] = (await within(once(socket, 'data'), START_MS, command)) as [Buffer];
+    return answer.toString();
   } finally {
     socket.destroy();
   }

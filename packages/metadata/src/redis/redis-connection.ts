@@ -68,6 +68,8 @@ export class RedisConnection {
 
   constructor(client: RedisClient) {
     this.client = client;
+    // Every call that waits for the connection listens to it.
+    client.setMaxListeners(0);
     // Of Cluster: the reasons of single nodes are inside.
     client.on('error', (error: Error) => {
       this.#lastError = innermost(error);
