@@ -1,4 +1,4 @@
-import { EngineError, Outcome, systemRandom } from '@transfer-engine/core/transport';
+import { EngineError, Outcome, systemRandom, type Peer } from '@transfer-engine/core/transport';
 import { describeSegment, TestRun } from '@transfer-engine/core/testing';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
@@ -7,6 +7,8 @@ import { tcp } from './index.ts';
 import {
   End,
   eventually,
+  extendedPeer,
+  INSTANCE,
   Loopback,
   pattern,
   read,
@@ -69,6 +71,12 @@ describe('TCP transport', () => {
     ['copying receivers', { initiator: { directRead: false }, target: { directRead: false } }],
     ['one lane', { initiator: { lanesPerPeer: 1 } }],
     ['one slice in flight', { initiator: { lanesPerPeer: 1, laneSlices: 1 } }],
+    ['framing x1', { extended: true }],
+    [
+      'framing x1 with copying receivers',
+      { extended: true, initiator: { directRead: false }, target: { directRead: false } },
+    ],
+    ['framing x1, one slice in flight', { extended: true, initiator: { laneSlices: 1 } }],
     ['framing v1', { environment: { MC_TCP_PROTO: '1' } }],
     [
       'framing v1 with copying receivers',
@@ -84,6 +92,12 @@ describe('TCP transport', () => {
 
   it('moves 32 MiB in one slice, and small ones beside it', async () => {
     await movesBothWays(await start(), [3, 32 * MIB, 4096, 5 * MIB + 1]);
+  });
+
+  it('moves 32 MiB in one slice in framing x1, and small ones beside it', async () => {
+    const pair = await start({ extended: true });
+    await movesBothWays(pair, [3, 32 * MIB, 4096, 5 * MIB + 1]);
+    expect(pair.target.count('extendedSessions')).toBeGreaterThan(0);
   });
 
   it('moves shared memory', async () => {
@@ -135,6 +149,35 @@ describe('TCP transport', () => {
     expect(document.protocols).toEqual(['tcp']);
     expect(document.tcpProtoVersion).toBe(2);
     expect(document.tcpDataPort).toBeGreaterThan(0);
+  });
+
+  it('publishes framing x1, unless it is strict or its instance does not fit a hello', () => {
+    const capabilities = (overrides: object) =>
+      describeSegment(new End({}, overrides)).extras?.capabilities;
+    expect(capabilities({ instance: INSTANCE })).toEqual(['tcp.x1']);
+    expect(capabilities({ instance: INSTANCE, strict: true })).toEqual([]);
+    expect(capabilities({ instance: 'a name' })).toEqual([]);
+  });
+
+  it('uses framing x1 only with a peer that promises it, and where it may', async () => {
+    const checksums = (
+      peer: Peer,
+      overrides: { strict?: boolean; environment?: Record<string, string> } = {},
+    ) => new End({}, overrides).transport.reach(peer)?.checksums ?? false;
+    expect(checksums(extendedPeer(1234))).toBe(true);
+    expect(checksums(scriptedPeer(1234, 2))).toBe(false);
+    expect(checksums(extendedPeer(1234, 'a name'))).toBe(false);
+    expect(checksums(extendedPeer(1234), { strict: true })).toBe(false);
+    expect(checksums(extendedPeer(1234), { environment: { MC_TCP_PROTO: '1' } })).toBe(false);
+    const { descriptor, host } = extendedPeer(1234);
+    expect(checksums({ host, descriptor: { ...descriptor, tcpProtoVersion: 1 } })).toBe(false);
+    const end = new End({}, {});
+    const other = 'fedcba9876543210';
+    expect(end.transport.reach(extendedPeer(1234))).toBe(end.transport.reach(extendedPeer(1234)));
+    expect(end.transport.reach(extendedPeer(1234, other))).not.toBe(
+      end.transport.reach(extendedPeer(1234)),
+    );
+    await end.transport.close();
   });
 
   it('chooses the framing by document and environment', async () => {

@@ -4,9 +4,11 @@ import {
   BufferStore,
   Opcode,
   type Clock,
+  type EngineExtras,
   type Permission,
   type Peer,
   type RegisteredRegion,
+  type Slice,
   type Route,
   type Transport,
   type TransportHost,
@@ -28,7 +30,15 @@ export interface LoopbackOptions {
   readonly environment?: Readonly<Record<string, string>>;
   readonly initiatorClock?: Clock;
   readonly targetClock?: Clock;
+  /** Both engines are of our kind, and may use framing x1. */
+  readonly extended?: boolean;
+  /** The target serves only what C++ knows. */
+  readonly strictTarget?: boolean;
 }
+
+/** Instance of targets that serve framing x1. */
+export const INSTANCE = '0123456789abcdef';
+const CAPABILITY = 'tcp.x1';
 
 /** One engine's side. */
 export class End {
@@ -74,6 +84,8 @@ export class Loopback {
     this.target = new End(options.target ?? {}, {
       bindHost,
       seed: 2,
+      ...(options.extended === true && { instance: INSTANCE }),
+      ...(options.strictTarget === true && { strict: true }),
       ...(options.targetClock && { clock: options.targetClock }),
     });
   }
@@ -85,7 +97,15 @@ export class Loopback {
   }
 
   get peer(): Peer {
-    return { descriptor: describeSegment(this.target), host: this.#address };
+    const descriptor = describeSegment(this.target);
+    const { instance } = this.target.host;
+    const extras = { ...(descriptor.extras as EngineExtras), instance };
+    return { descriptor: { ...descriptor, extras }, host: this.#address };
+  }
+
+  /** As {@link peer}, from a document that another engine has left behind. */
+  stalePeer(instance: string): Peer {
+    return extendedPeer(this.targetPort, instance);
   }
 
   get targetPort(): number {
@@ -201,6 +221,21 @@ export function scriptedPeer(tcpDataPort: number, tcpProtoVersion: number): Peer
       priorityMatrix: {},
     },
   };
+}
+
+/** A peer whose document promises framing x1. */
+export function extendedPeer(tcpDataPort: number, instance: string = INSTANCE): Peer {
+  const { host, descriptor } = scriptedPeer(tcpDataPort, 2);
+  const extras = { version: 1, instance, host: 'test-host', capabilities: [CAPABILITY] };
+  return { host, descriptor: { ...descriptor, extras } };
+}
+
+/** A slice whose bytes travel with a checksum, when its run is a {@link CheckedRun}. */
+export class CheckedRun extends TestRun {
+  override peek(into: Slice): boolean {
+    into.checksum = true;
+    return super.peek(into);
+  }
 }
 
 /** A client that speaks bytes. */
