@@ -16,7 +16,7 @@ describe('closing an engine', () => {
     await world.run(5);
     await world.until(a.close());
     const ends = await world.until(Promise.all(waiting), 1);
-    expect(ends).toEqual(ends.map(() => expect.stringContaining('ERR_TE_CLOSED')));
+    for (const end of ends) expect(end).toContain('ERR_TE_CLOSED');
     expect(world.timersOf('a')).toBe(0);
   });
 

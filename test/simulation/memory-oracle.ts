@@ -45,7 +45,7 @@ export interface Ask {
   /** The target has to refuse it. */
   readonly bad: boolean;
   /** Bytes from the start that no other request writes to. */
-  readonly exclusive: number;
+  exclusive: number;
   ended: boolean;
   completed: boolean;
   /** What the user was told about the destination; undefined when nothing. */
