@@ -16,10 +16,25 @@ const variants: Record<string, TcpOptions> = {
   'TCP transport with short queues': { lanesPerPeer: 3, laneSlices: 4, laneBytes: 300_000 },
 };
 
-for (const [name, options] of Object.entries(variants)) {
+// Documents carry the instance of an engine or the name of its segment; here they are the same.
+const INSTANCE = '0123456789abcdef';
+const EXTENDED = { instance: INSTANCE, segmentName: INSTANCE };
+const framings = {
+  'framing x1': EXTENDED,
+  'framing v2, because the engines are strict': { ...EXTENDED, strict: true },
+};
+
+const cases = Object.entries(variants).flatMap(([name, options]) =>
+  Object.entries(framings).map(
+    ([framing, host]) => [`${name}, ${framing}`, options, host] as const,
+  ),
+);
+
+for (const [name, options, host] of cases) {
   describe(name, () => {
     const fixture = pairFixture(() => ({
       factory: () => tcp(options),
+      host,
       loseTarget: ({ transport }) => transport.close(),
     }));
     for (const { name: promise, run } of applicableCases(transportCompliance, [
@@ -143,8 +158,9 @@ function relayed(factory: TransportFactory): TransportFactory {
   };
 }
 
-describe('TCP transport behind a relay that can stall', () => {
+describe.each(Object.entries(framings))('TCP behind a relay that can stall, %s', (_name, host) => {
   const fixture = pairFixture(() => ({
+    host,
     factory: (role) => (role === 'target' ? relayed(tcp()) : tcp()),
     loseTarget: ({ transport }) => transport.close(),
     stallTarget: ({ transport }) => (transport as RelayedTransport).relay.stop(),

@@ -14,7 +14,7 @@ import {
   write,
   type LoopbackOptions,
 } from '../testing/loopback.ts';
-import { LaneRoute } from './lane-route.ts';
+import type { LaneRoute } from './lane-route.ts';
 
 const ONE_LANE = { lanesPerPeer: 1 };
 const MIB = 1024 * 1024;
@@ -280,6 +280,46 @@ describe('giving up a lane of framing x1', () => {
     await eventually(() => pair.target.count('sessionsOpen') === 1);
   });
 
+  it('settles cancels while neighbours go on, and nothing fails', async () => {
+    const pair = await start({ initiator: { lanesPerPeer: 2 } });
+    const memory = Buffer.alloc(40 * MIB);
+    const region = pair.target.register(memory);
+    const { route } = pair;
+    const source = pattern(MIB, 3);
+    for (let round = 0; round < 20; round += 1) {
+      const slices = (half: number) =>
+        Array.from({ length: 20 }, (_, index) =>
+          write(source, region.address + (half * 20 + index) * MIB),
+        );
+      const doomed = new TestRun(slices(0), 'doomed');
+      route.post(doomed);
+      const kept = new TestRun(slices(1), 'kept');
+      let left = slices(1);
+      route.post(kept);
+      route.cancel(doomed, round % 3);
+      await pair.sink.settled(doomed, doomed.taken);
+      expect([Outcome.ok, Outcome.canceled]).toEqual(
+        expect.arrayContaining([...new Set(pair.sink.codesOf(doomed))]),
+      );
+      expect(pair.sink.of(doomed).map(at)).not.toContain('unknown');
+      await pair.sink.settled(kept, kept.taken);
+      const ended = pair.sink.codesOf(kept);
+      left = left.filter((_, index) => ended[index] !== Outcome.ok);
+      while (left.length > 0) {
+        const run = await pair.drive(route, left);
+        const again = pair.sink.codesOf(run);
+        expect(again.every((code) => code === Outcome.ok || code === Outcome.replay)).toBe(true);
+        left = left.filter((_, index) => again[index] !== Outcome.ok);
+      }
+      for (let index = 20; index < 40; index += 1) {
+        expect(memory.subarray(index * MIB, (index + 1) * MIB).equals(source)).toBe(true);
+      }
+      memory.fill(0);
+    }
+    expect(inFlight(route)).toBe(0);
+    expect(pair.initiator.count('proofsMissed')).toBe(0);
+  });
+
   it('replays the neighbours of what was canceled, untouched', async () => {
     const pair = await start({ initiator: { lanesPerPeer: 1, laneBytes: 2 ** 40 } });
     const memory = Buffer.alloc(64 * MIB);
@@ -398,7 +438,77 @@ describe('giving up a lane of framing x1', () => {
   });
 });
 
+/**
+ * A foreign peer of framing v2: one request after the other, read in blocks of 64 KiB, nothing
+ * behind the end of the stream. Holds back while `held` says so.
+ */
+function serveSerially(socket: Socket, memory: Buffer, held: () => boolean): void {
+  let have = Buffer.alloc(0);
+  let left = 0;
+  let to = 0;
+  const step = () => {
+    if (held()) {
+      setImmediate(step);
+      return;
+    }
+    const block = socket.read(Math.min(65_536, socket.readableLength)) as Buffer | null;
+    if (block === null) return;
+    have = Buffer.concat([have, block]);
+    while (left > 0 ? have.length > 0 : have.length >= 24) {
+      if (left === 0) {
+        left = Number(have.readBigUInt64LE(0));
+        to = Number(have.readBigUInt64LE(8));
+        have = have.subarray(24);
+      }
+      const count = Math.min(left, have.length);
+      have.copy(memory, to, 0, count);
+      to += count;
+      left -= count;
+      have = have.subarray(count);
+      if (left === 0) socket.write(STATUS_OK);
+    }
+    setImmediate(step);
+  };
+  socket.on('readable', step);
+  socket.on('end', () => socket.end());
+}
+
 describe('giving up a lane towards an old peer', () => {
+  it('a foreign peer proves that it is at rest by its end; neighbours are replayed', async () => {
+    const memory = Buffer.alloc(66 * MIB);
+    let held = true;
+    const peer = await ScriptedPeer.start((socket) => serveSerially(socket, memory, () => held), {
+      ...ONE_LANE,
+      laneBytes: 80 * MIB,
+    });
+    open.push(peer);
+    const route = peer.route();
+    const source = pattern(64 * MIB, 1);
+    const doomed = new TestRun([write(source, 0)], 'doomed');
+    const places = Array.from({ length: 50 }, (_, index) =>
+      write(pattern(10_000, index), 65 * MIB + index * 10_000),
+    );
+    const neighbour = new TestRun(places, 'neighbour');
+    route.post(doomed);
+    route.post(neighbour);
+    await eventually(() => peer.initiator.count('initiatorBytesOut') > 0);
+    route.cancel(doomed, 0);
+    expect(peer.sink.total).toBe(0);
+    held = false;
+    await peer.sink.settled(neighbour, 50);
+    expect(peer.sink.codesOf(doomed)).toEqual([Outcome.canceled]);
+    expect(peer.sink.of(doomed).map(at)).toEqual(['quiescent']);
+    expect(new Set(peer.sink.codesOf(neighbour))).toEqual(new Set([Outcome.replay]));
+    expect(peer.initiator.count('retirementsProved')).toBe(1);
+    const frozen = Buffer.from(memory.subarray(0, 65 * MIB));
+    const again = new TestRun(places, 'again');
+    route.post(again);
+    await peer.sink.settled(again, 50);
+    expect(new Set(peer.sink.codesOf(again))).toEqual(new Set([Outcome.ok]));
+    expect(memory.subarray(0, 65 * MIB).equals(frozen)).toBe(true);
+    expect(memory.subarray(65 * MIB, 65 * MIB + 10_000).equals(pattern(10_000, 0))).toBe(true);
+  });
+
   it('is proved quiet by the end of its stream; neighbours are served on a new one', async () => {
     const pair = await start({ strictTarget: true });
     const memory = Buffer.alloc(64 * MIB);

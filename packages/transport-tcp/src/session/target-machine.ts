@@ -132,7 +132,7 @@ export class TargetMachine implements FrameOwner, Abortable {
   }
 
   get inHeader(): boolean {
-    return this.#reader.inPrefix;
+    return this.#reader.inPrefix || this.#framing === 'hello';
   }
 
   get inPayload(): boolean {
