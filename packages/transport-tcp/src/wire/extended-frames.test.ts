@@ -83,6 +83,22 @@ describe('extended frames', () => {
     },
   );
 
+  it('the document shows golden vectors', () => {
+    const text = readFileSync(
+      new URL('../../../../docs/wire/tcp-extended.md', import.meta.url),
+      'utf8',
+    );
+    const examples = [...text.matchAll(/```\n([^`]*)```/g)].map(([, block = '']) =>
+      block
+        .split('\n')
+        .map((line) => line.slice(0, 23).replaceAll(' ', ''))
+        .join(''),
+    );
+    const golden = vectors.vectors.map(({ hex }) => hex);
+    expect(examples.length).toBe(4);
+    expect(golden).toEqual(expect.arrayContaining(examples));
+  });
+
   it('a hello is refused by targets that know only the older framings', () => {
     const hello = vectors.vectors.find(({ frame }) => frame === 'hello');
     const header = new SessionHeader();
