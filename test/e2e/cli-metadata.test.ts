@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runTe, Te } from './cli-process.ts';
 
@@ -49,6 +52,31 @@ describe('te metadata', () => {
     const taken = await runTe(['metadata', 'serve', `--port=${port}`, '--json']);
     expect(taken.code).toBe(2);
     expect(taken.events).toMatchObject([{ error: { code: 'ERR_TE_PORT_UNAVAILABLE' } }]);
+  });
+
+  it('keeps documents in a file through kill -9, and asks for the token', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'transfer-engine-serve-'));
+    try {
+      const environment = { TE_METADATA_TOKEN: 'secret' };
+      const serve = ['metadata', 'serve', '--port=0', '--json', `--data=${folder}/documents`];
+      const first = new Te(serve, { environment });
+      const before = `--metadata=${String((await first.next())['uri'])}`;
+      const value = '{"n":18446744073709551615}';
+      const put = ['metadata', 'put', before, 'mooncake/ram/a', value];
+      expect((await runTe(put)).stderr).toContain('status 401');
+      expect((await runTe(put, { environment })).code).toBe(0);
+      first.child.kill('SIGKILL');
+      await first.exited;
+      await using second = new Te(serve, { environment });
+      const after = `--metadata=${String((await second.next())['uri'])}`;
+      const got = await runTe(['metadata', 'get', after, 'mooncake/ram/a'], { environment });
+      expect(got.stdout).toBe(value);
+      const other = await runTe(serve, { environment });
+      expect(other.code).toBe(2);
+      expect(other.events).toMatchObject([{ error: { code: 'ERR_TE_METADATA' } }]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('stops by a signal', async () => {

@@ -9,8 +9,8 @@ import {
   type StoreCallOptions,
   type WatchListener,
 } from '@transfer-engine/core/metadata';
-import { KeyWatcher, type FeedEvents } from '../shared/key-watcher.ts';
-import { checkKey, StoreCalls } from '../shared/store-calls.ts';
+import { KeyWatcher, type FeedEvents } from '../calls/key-watcher.ts';
+import { checkKey, StoreCalls } from '../calls/store-calls.ts';
 import { parseEtcdEndpoints, type EtcdStoreOptions } from './etcd-endpoints.ts';
 import { EtcdGateway } from './etcd-gateway.ts';
 import { EtcdLease } from './etcd-lease.ts';

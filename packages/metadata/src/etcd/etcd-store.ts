@@ -9,8 +9,8 @@ import {
   type WatchListener,
 } from '@transfer-engine/core/metadata';
 import { Etcd3, type IOptions } from 'etcd3';
-import { KeyWatcher, type FeedEvents } from '../shared/key-watcher.ts';
-import { checkKey, StoreCalls } from '../shared/store-calls.ts';
+import { KeyWatcher, type FeedEvents } from '../calls/key-watcher.ts';
+import { checkKey, StoreCalls } from '../calls/store-calls.ts';
 import { callPolicy } from './etcd-call-policy.ts';
 import { parseEtcdEndpoints, type EtcdEndpoints, type EtcdStoreOptions } from './etcd-endpoints.ts';
 import { EtcdLease } from './etcd-lease.ts';

@@ -1,4 +1,4 @@
-import { NoFeed, type FeedEvents } from '../shared/key-watcher.ts';
+import { NoFeed, type FeedEvents } from '../calls/key-watcher.ts';
 import type { HttpClient } from './http-client.ts';
 
 const EVENT_CHARACTERS_MAX = 1024 * 1024;

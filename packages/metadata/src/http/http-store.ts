@@ -9,9 +9,9 @@ import {
   type StoreCallOptions,
   type WatchListener,
 } from '@transfer-engine/core/metadata';
-import { CallDeadline } from '../shared/call-deadline.ts';
-import { KeyWatcher } from '../shared/key-watcher.ts';
-import { positiveInteger } from '../shared/store-calls.ts';
+import { CallDeadline } from '../calls/call-deadline.ts';
+import { KeyWatcher } from '../calls/key-watcher.ts';
+import { positiveInteger } from '../calls/store-calls.ts';
 import { codeOf, HttpClient, ReplyTooLarge, type HttpRequest, type Reply } from './http-client.ts';
 import { encodeKey, parseHttpEndpoint, type HttpEndpoint } from './http-endpoint.ts';
 import { HttpLease } from './http-lease.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Cluster, type Redis } from 'ioredis';
-import type { FeedEvents } from '../shared/key-watcher.ts';
+import type { FeedEvents } from '../calls/key-watcher.ts';
 import { RedisConnection, type RedisClient } from './redis-connection.ts';
 import type { RedisTarget } from './redis-options.ts';
 import { isScriptRefused } from './script-refused.ts';

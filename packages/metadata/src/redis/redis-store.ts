@@ -9,8 +9,8 @@ import {
   type WatchListener,
 } from '@transfer-engine/core/metadata';
 import { Cluster, type Redis } from 'ioredis';
-import { KeyWatcher } from '../shared/key-watcher.ts';
-import { checkKey, positiveInteger, StoreCalls } from '../shared/store-calls.ts';
+import { KeyWatcher } from '../calls/key-watcher.ts';
+import { checkKey, positiveInteger, StoreCalls } from '../calls/store-calls.ts';
 import { createClient, isConnectionLoss, RedisConnection } from './redis-connection.ts';
 import { RedisFeed } from './redis-feed.ts';
 import { parseRedisTarget, type RedisStoreOptions, type RedisTarget } from './redis-options.ts';
