@@ -16,6 +16,7 @@ import type {
   TransferNotification,
   TransferResult,
 } from '@transfer-engine/core';
+import type { ShmOptions } from '@transfer-engine/transport-shm';
 import type { TcpOptions } from '@transfer-engine/transport-tcp';
 import { within } from './waiting.ts';
 
@@ -55,6 +56,10 @@ export interface HostOptions extends Omit<
   /** URI of a store; P2P without it. */
   readonly store?: string;
   readonly tcpOptions?: TcpOptions;
+  /** Shared memory as the preferred transport. */
+  readonly shmOptions?: ShmOptions;
+  /** User id to become before anything else; only for root. */
+  readonly user?: number;
 }
 
 export interface HostRegion {
@@ -84,6 +89,7 @@ export interface HostTransferOptions {
   readonly timeoutMs?: number;
   readonly notify?: TransferNotification;
   readonly overlap?: 'allow';
+  readonly transport?: string;
   /** Name for a later `abort`. */
   readonly abort?: string;
 }
@@ -111,6 +117,10 @@ interface Methods {
   };
   close(): void;
   register(options: { length: number; seed?: number; permission?: Permission }): HostRegion;
+  allocate(options: { length: number; seed?: number; permission?: Permission }): HostRegion & {
+    readonly hasView: boolean;
+  };
+  digest(options: { region: number }): string;
   unregister(options: { region: number }): void;
   fill(options: Range & { seed: number }): void;
   check(options: Range & { seed: number; at?: number }): number;

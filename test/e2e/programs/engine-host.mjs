@@ -1,7 +1,9 @@
 // One engine in a process of its own, driven by messages of its parent: { id, method, argument }
 // is answered with { id, result } or { id, error }. Without a parent it ends.
+import { createHash } from 'node:crypto';
 import { createEngine } from '@transfer-engine/core';
 import { openStore } from '@transfer-engine/metadata';
+import { shm } from '@transfer-engine/transport-shm';
 import { tcp } from '@transfer-engine/transport-tcp';
 
 // Made lazily otherwise, by whatever touches it first, and counted as a handle from then on.
@@ -66,12 +68,14 @@ const plainStatus = ({ error, notifyError, ...status }) => ({
 });
 
 const methods = {
-  async create({ store, tcpOptions, ...options }) {
+  // `user`: gives up being root first; `shmOptions`: shared memory is preferred to TCP.
+  async create({ store, tcpOptions, shmOptions, user, ...options }) {
+    if (user !== undefined) process.setuid(user);
     engine = await createEngine({
       environment: {},
       ...options,
       ...(store === undefined ? {} : { metadata: await openStore(store) }),
-      transports: [tcp(tcpOptions)],
+      transports: [...(shmOptions === undefined ? [] : [shm(shmOptions)]), tcp(tcpOptions)],
     });
     return {
       name: engine.segmentName,
@@ -90,6 +94,28 @@ const methods = {
     const id = nextId++;
     regions.set(id, region);
     return { id, address: region.address, length: region.length };
+  },
+  async allocate({ length, seed, ...options }) {
+    const region = await engine.allocateMemory(length, { transport: 'shm', ...options });
+    if (seed !== undefined) {
+      const bytes = Buffer.alloc(length);
+      fillPattern(bytes, seed, 0);
+      await region.write(0, bytes);
+    }
+    const id = nextId++;
+    regions.set(id, region);
+    return { id, address: region.address, length: region.length, hasView: region.hasView };
+  },
+  // SHA-256 of a region, whether it can be seen as memory or not.
+  async digest({ region }) {
+    const hash = createHash('sha256');
+    const part = Buffer.alloc(Math.min(4 * 1024 * 1024, regionOf(region).length));
+    for (let at = 0; at < regionOf(region).length; at += part.length) {
+      const piece = part.subarray(0, Math.min(part.length, regionOf(region).length - at));
+      await regionOf(region).read(at, piece);
+      hash.update(piece);
+    }
+    return hash.digest('hex');
   },
   async unregister({ region }) {
     await regionOf(region).unregister();

@@ -1,5 +1,6 @@
 import { invariant } from '../base/invariant.ts';
 import type { Slice, SliceRun } from '../transport/slice.ts';
+import type { Route } from '../transport/transport.ts';
 import type { RouteState } from './peer-queue.ts';
 import type { RetrySlice, Submission } from './submission.ts';
 
@@ -18,6 +19,8 @@ export class SubmissionRun implements SliceRun {
   route: RouteState | undefined;
   /** Set when the run is one slice that is sent again. */
   retry: RetrySlice | undefined;
+  /** A route that comes before this one, but does not reach the first slice. */
+  better: Route | undefined;
   /** Slices taken that have no outcome yet. */
   left = 0;
   /** Place in `submission.runs`. */
@@ -63,6 +66,7 @@ export class SubmissionRun implements SliceRun {
     this.submission = undefined;
     this.route = undefined;
     this.retry = undefined;
+    this.better = undefined;
     this.index = -1;
   }
 
@@ -90,9 +94,15 @@ export class SubmissionRun implements SliceRun {
     this.#nextLength = length;
     submission.describe(row, part, length, into);
     into.attempt = 0;
-    // The first slice was shown to the route before the run began.
-    if (this.#taken > 0 && this.route?.route.reaches?.(into) === false) return this.#end();
+    // The first slice was shown to the routes before the run began.
+    if (this.#taken > 0 && !this.#isOurs(into)) return this.#end();
     return true;
+  }
+
+  /** Whether the slice goes the same way as the first one: reached by this route, and by no better. */
+  #isOurs(slice: Slice): boolean {
+    if (this.route?.route.reaches?.(slice) === false) return false;
+    return this.better?.reaches?.(slice) !== true;
   }
 
   #inCredit(length: number): boolean {

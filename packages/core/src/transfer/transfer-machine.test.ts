@@ -641,6 +641,19 @@ describe('TransferMachine', () => {
     expect(machine.counters.retries).toBe(0);
   });
 
+  it('comes back to the first route as soon as it reaches the next slice', () => {
+    const near = new ScriptedRoute('near');
+    near.reaches = ({ addressLow }) => addressLow % 20 === BASE % 20;
+    const far = new ScriptedRoute('far');
+    const { submit, pump } = setUp([near, far]);
+    submit([10, 10, 10, 10, 20, 20, 10]);
+    pump();
+    const starts = (route: ScriptedRoute) =>
+      route.posts.flatMap(({ slices }) => slices.map(({ address }) => address - BASE));
+    expect(starts(near)).toEqual([0, 20, 40, 60, 80]);
+    expect(starts(far)).toEqual([10, 30]);
+  });
+
   it('lets the first route refuse what no route reaches', () => {
     const routes = [new ScriptedRoute('near'), new ScriptedRoute('far')] as const;
     for (const route of routes) route.reaches = () => false;

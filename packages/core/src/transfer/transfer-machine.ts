@@ -62,6 +62,8 @@ export class TransferMachine implements CompletionSink {
   readonly #routes = new Map<Route, { state: RouteState; peer: PeerQueue }>();
   readonly #spareRuns: SubmissionRun[] = [];
   readonly #next = new Slice();
+  /** Found by {@link TransferMachine.#pickRoute}: would come before the route that it picked. */
+  #better: Route | undefined;
   #dirty: PeerQueue[] = [];
   #settled: Submission[] = [];
   #givenUp: { submission: Submission; reason: EngineError }[] = [];
@@ -378,6 +380,7 @@ export class TransferMachine implements CompletionSink {
     const slicesMax = route.health.state === 'open' ? Number.POSITIVE_INFINITY : 1;
     const { inFlightBytesMax = Number.POSITIVE_INFINITY } = this.#deps;
     run.begin(submission, route, retry, slicesMax, inFlightBytesMax - peer.inFlightBytes);
+    run.better = this.#better;
     const taken = route.route.post(run);
     invariant(taken === run.left, 'a route returns how many slices it took');
     if (!run.exhausted) route.full = true;
@@ -417,11 +420,13 @@ export class TransferMachine implements CompletionSink {
     let fallback: RouteState | undefined;
     let unable: RouteState | undefined;
     let ableRoutes = 0;
+    this.#better = undefined;
     const hasNext = this.#describeNext(peer, submission, retry);
     for (const state of peer.routes) {
       if (!isAllowed(submission, state)) continue;
       if (hasNext && state.route.reaches?.(this.#next) === false) {
         unable ??= state;
+        if (ableRoutes === 0 && state.open) this.#better ??= state.route;
         continue;
       }
       ableRoutes += 1;

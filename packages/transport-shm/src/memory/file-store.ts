@@ -129,7 +129,7 @@ export class FileStore implements ByteStore {
       'ERR_TE_MEMORY',
       `${this.path} has become shorter than the ${wanted} bytes that it must have; somebody has cut ` +
         'it. Unregister the memory and allocate it again',
-      { details: { path: this.path, wanted } },
+      { details: { path: this.path, wanted, cut: true } },
     );
   }
 

@@ -115,6 +115,6 @@ function checkSize(path: string, { offset, length }: ControlRow, size: number): 
     'ERR_TE_PEER_LOST',
     `${path} has only ${size} of the ${offset + length} bytes that its owner offers: it was cut. ` +
       'The owner has to allocate the memory again',
-    { details: { path, size, wanted: offset + length } },
+    { details: { path, size, wanted: offset + length, cut: true } },
   );
 }

@@ -362,13 +362,16 @@ export class ShmRoute implements Route {
     this.#flush();
   }
 
-  /** An object is not what it should be, or a local store failed. */
-  #fault(error: unknown, object: PeerObject | undefined): void {
+  /**
+   * An object is not what it should be, or a local store failed. Another way is tried, but not to
+   * memory that was cut: its owner must not touch it either.
+   */
+  #fault(thrown: unknown, object: PeerObject | undefined): void {
     if (object !== undefined) this.#objects.drop(object);
-    const peer = this.#peer.descriptor.name;
-    const context = `copying to or from "${peer}" failed`;
+    const context = `copying to or from "${this.#peer.descriptor.name}" failed`;
+    const error = EngineError.from(thrown, 'ERR_TE_MEMORY', context);
     this.#deps.counters.failures += 1;
-    this.#end(Outcome.localFault, EngineError.from(error, 'ERR_TE_MEMORY', context));
+    this.#end(error.details['cut'] === true ? Outcome.protocolError : Outcome.localFault, error);
   }
 
   #endOk(length: number): void {
