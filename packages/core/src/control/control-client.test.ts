@@ -202,6 +202,33 @@ async function engine(bindHost: string): Promise<{ directory: PeerDirectory; por
   return { directory, port: await server.listen() };
 }
 
+describe('a server that sends back what it gets', () => {
+  it('is taken neither for a peer nor for a receiver', async () => {
+    const echo = await scripted((socket, received) => socket.end(received));
+    const at = ['127.0.0.1', echo.port] as const;
+    const { directory } = await engine('127.0.0.1');
+    await directory.publish(draft(9), '127.0.0.1:1');
+    for (const ask of [
+      () => directory.resolve(`127.0.0.1:${echo.port}`),
+      () => client.probe(...at),
+      () => client.notify(...at, { name: 'a', message: 'b' }),
+    ]) {
+      const error = await failure(ask());
+      expect(error.code).toBe('ERR_TE_PROTOCOL');
+      expect(error.message).toContain('sent back');
+    }
+  });
+
+  it('is not confused with an engine that says the same', async () => {
+    const echo = await scripted((socket, received) => socket.end(received));
+    const at = ['127.0.0.1', echo.port] as const;
+    await client.notify(...at, { name: '', message: 'success' });
+    const own = new ControlClient({ ownPort: echo.port });
+    const json = '{"name":"x","protocol":"tcp","tcp_data_port":9,"buffers":[]}';
+    expect((await own.fetchSegment(...at, json)).name).toBe('x');
+  });
+});
+
 describe('PeerDirectory', () => {
   it('asks the engine that the name is the address of', async () => {
     const target = await engine('127.0.0.1');
@@ -236,7 +263,7 @@ describe('PeerDirectory', () => {
   it('understands IPv6 names and host names', async () => {
     const target = await engine('::1');
     await target.directory.publish(draft(9), 'x');
-    const { directory } = target;
+    const { directory } = await engine('::1');
     expect((await directory.resolve(`[::1]:${target.port}`)).host).toBe('::1');
     expect(await directory.locate('[fe80::1%eth0]:5')).toEqual({
       host: 'fe80::1%eth0',

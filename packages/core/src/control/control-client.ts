@@ -14,6 +14,7 @@ import { parseJson64 } from '../wire/json64.ts';
 import {
   decodeNotifyReply,
   encodeNotify,
+  encodeNotifyReply,
   encodeProbe,
   type NotifyDocument,
 } from '../wire/notify-document.ts';
@@ -43,9 +44,17 @@ export interface ControlClientDefaults extends Omit<ExchangeOptions, 'signal'> {
   readonly clock?: Clock;
   /** What carries frames. Default: sockets; a simulation puts its own in their place. */
   readonly exchange?: Exchange;
+  /** The own control port: there alone, an answer may be what was sent. */
+  readonly ownPort?: number;
 }
 
 const MIB = 1024 * 1024;
+
+/** Questions that engines answer with the same words: who has nothing to offer, and "success". */
+const NATURAL_ECHOES: ReadonlyMap<FrameType, string> = new Map([
+  [FrameType.metadata, '{}'],
+  [FrameType.notify, encodeNotifyReply()],
+]);
 
 /**
  * Asks other engines' control ports: one connection for each exchange, as the protocol wants it.
@@ -74,13 +83,35 @@ export class ControlClient {
     json: string,
     options: ExchangeOptions = {},
   ): Promise<string> {
-    const { clock = systemClock, exchange, ...defaults } = this.#defaults;
+    const { clock = systemClock, exchange, ownPort: _ownPort, ...defaults } = this.#defaults;
     const bounds = { ...defaults, ...definedOf(options) };
     if (exchange !== undefined) return exchange(host, port, type, json, bounds);
     return new Promise((resolve, reject) => {
       if (options.signal?.aborted === true) return reject(options.signal.reason as Error);
       new SocketExchange({ host, port, type, json, clock, ...bounds, resolve, reject }).start();
     });
+  }
+
+  /**
+   * An exchange in which no engine answers what it was asked: who does is a server of another kind
+   * that sends back what it gets. Without this it would pass for a peer with our own document.
+   */
+  async #ask(
+    host: string,
+    port: number,
+    type: FrameType,
+    json: string,
+    options?: ExchangeOptions,
+  ): Promise<string> {
+    const text = await this.exchange(host, port, type, json, options);
+    const isNatural = json === NATURAL_ECHOES.get(type) || port === this.#defaults.ownPort;
+    if (text !== json || isNatural) return text;
+    const peer = formatHostPort(host, port);
+    throw new EngineError(
+      'ERR_TE_PROTOCOL',
+      `${peer} sent back what it was sent: it is not the control port of an engine; check the address`,
+      { details: { peer } },
+    );
   }
 
   /**
@@ -96,7 +127,7 @@ export class ControlClient {
     ownDocument: string,
     options?: ExchangeOptions,
   ): Promise<SegmentDescriptor> {
-    const text = await this.exchange(host, port, FrameType.metadata, ownDocument, options);
+    const text = await this.#ask(host, port, FrameType.metadata, ownDocument, options);
     return decodeAnswer(host, port, 'segment document', () => {
       const value = parseJson64(text);
       if (isEmptyAnswer(value)) throw noSegment(host, port);
@@ -112,7 +143,7 @@ export class ControlClient {
     options?: ExchangeOptions,
   ): Promise<void> {
     const json = encodeNotify(notification);
-    const text = await this.exchange(host, port, FrameType.notify, json, options);
+    const text = await this.#ask(host, port, FrameType.notify, json, options);
     const reply = decodeAnswer(host, port, 'answer to a notification', () =>
       decodeNotifyReply(text),
     );
@@ -128,7 +159,7 @@ export class ControlClient {
 
   /** Resolves when the peer answers: any well-formed answer says that it is alive. */
   async probe(host: string, port: number, options?: ExchangeOptions): Promise<void> {
-    const text = await this.exchange(host, port, FrameType.probe, encodeProbe(), options);
+    const text = await this.#ask(host, port, FrameType.probe, encodeProbe(), options);
     decodeAnswer(host, port, 'answer to a probe', () => parseJson64(text));
   }
 

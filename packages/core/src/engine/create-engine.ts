@@ -104,6 +104,7 @@ async function assemble(
   telemetry.engine = segmentName;
   const client = new ControlClient({
     clock,
+    ownPort: rpcPort,
     ...(start.links.exchange === undefined ? {} : { exchange: start.links.exchange }),
     timeoutMs: limits.controlTimeoutMs,
     connectTimeoutMs: limits.connectTimeoutMs,
