@@ -1,5 +1,5 @@
 import { EngineError } from '../../packages/core/src/base/errors.ts';
-import { CANCEL_MS, type Actor, type EngineWorld } from './engine-world.ts';
+import { CANCEL_MS, NOTIFY_MS, type Actor, type EngineWorld } from './engine-world.ts';
 import type { Area } from './memory-oracle.ts';
 
 /** Two publications, and their grace. */
@@ -87,6 +87,8 @@ async function leave(sim: EngineWorld, actor: Actor): Promise<void> {
   if (sim.chance(0.5)) {
     const deadlineMs = sim.below(300);
     const boundMs = sim.nowMs + deadlineMs + CANCEL_MS;
+    // What runs at the deadline is canceled, also shortly before a deadline of its own.
+    sim.extend(actor, boundMs + NOTIFY_MS);
     await sim.watch(actor, 'drain()', boundMs, engine.drain({ deadlineMs }));
     if (actor.dead) return;
     const { tasksActive } = engine.stats();

@@ -109,6 +109,8 @@ export class EngineWorld {
     } catch (error) {
       // The store is down, or the name was started again already: that is an answer too.
       this.checkError(error, `starting ${name}`);
+      // It may have taken notifications already; they went with it.
+      this.notified.gone(this.world.segmentName(name));
       this.world.closed(name);
       return;
     }
@@ -161,6 +163,13 @@ export class EngineWorld {
     const watched: Watched = { what, actor, boundMs, settled: false };
     this.#watched.add(watched);
     return watched;
+  }
+
+  /** Everything that an actor is doing may take until then: it was ended by somebody else. */
+  extend(actor: Actor, boundMs: number): void {
+    for (const watched of this.#watched) {
+      if (watched.actor === actor) watched.boundMs = Math.max(watched.boundMs, boundMs);
+    }
   }
 
   settle(watched: Watched): void {
