@@ -37,9 +37,10 @@ export const storeExtensionCases: readonly StoreCase[] = [
   }),
   twoStores('lists a thousand keys', ['list'], async ([a, b]) => {
     const keys = Array.from({ length: 1_000 }, (_, i) => `many/${String(i).padStart(4, '0')}`);
-    await Promise.all(keys.map((key) => a.put(key, key)));
+    const patient = { timeoutMs: 20_000 };
+    await Promise.all(keys.map((key) => a.put(key, key, patient)));
     assert.deepEqual(await listOf(b, 'many/'), keys);
-    await Promise.all(keys.map((key) => a.remove(key)));
+    await Promise.all(keys.map((key) => a.remove(key, patient)));
   }),
   twoStores(
     'a watch tells of every kind of change by anybody',
