@@ -448,6 +448,30 @@ describe('bounds of a lane', () => {
     });
   });
 
+  it('is closed once when a peer resets the lane that is given up', async () => {
+    const clock = new FakeClock();
+    const peer = await start(
+      (socket) => {
+        socket.resume();
+        socket.on('end', () => socket.resetAndDestroy());
+      },
+      ONE_LANE,
+      clock,
+    );
+    const posted = new TestRun([write(pattern(10, 1), 1)]);
+    const route = peer.route();
+    route.post(posted);
+    await eventually(() => peer.initiator.count('initiatorBytesOut') > 0);
+    route.cancel(posted, 10);
+    clock.advance(11);
+    await peer.sink.settled(posted, 1);
+    await route.close();
+    expect(peer.sink.of(posted).map(at)).toEqual(['quiescent']);
+    expect(peer.initiator.count('connectionsOpened')).toBe(1);
+    expect(peer.initiator.count('connectionsClosed')).toBe(1);
+    expect(peer.initiator.count('retirementsProved')).toBe(1);
+  });
+
   it.each([
     ['replays the neighbours of a run when the peer ends the lane that is given up', true],
     ['fails the neighbours that were sent when the peer does not end it', false],

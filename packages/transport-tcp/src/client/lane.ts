@@ -534,6 +534,8 @@ export class Lane implements ByteConsumer {
   }
 
   #finish(): void {
+    // The end of a proof finishes a lane whose socket has closed.
+    if (this.#state === 'closed') return;
     const { owner, counters } = this.#deps;
     let cause = this.#fault ?? this.#causeOfClose();
     if (this.#state !== 'closing') owner.laneRetired(this, cause);
