@@ -16,9 +16,8 @@ const variants: Record<string, TcpOptions> = {
   'TCP transport with short queues': { lanesPerPeer: 3, laneSlices: 4, laneBytes: 300_000 },
 };
 
-// Documents carry the instance of an engine or the name of its segment; here they are the same.
-const INSTANCE = '0123456789abcdef';
-const EXTENDED = { instance: INSTANCE, segmentName: INSTANCE };
+// An instance as engines have it; hosts of tests have none that fits a hello.
+const EXTENDED = { instance: '0123456789abcdef' };
 const framings = {
   'framing x1': EXTENDED,
   'framing v2, because the engines are strict': { ...EXTENDED, strict: true },

@@ -4,7 +4,6 @@ import {
   BufferStore,
   Opcode,
   type Clock,
-  type EngineExtras,
   type Permission,
   type Peer,
   type RegisteredRegion,
@@ -97,10 +96,7 @@ export class Loopback {
   }
 
   get peer(): Peer {
-    const descriptor = describeSegment(this.target);
-    const { instance } = this.target.host;
-    const extras = { ...(descriptor.extras as EngineExtras), instance };
-    return { descriptor: { ...descriptor, extras }, host: this.#address };
+    return { descriptor: describeSegment(this.target), host: this.#address };
   }
 
   /** As {@link peer}, from a document that another engine has left behind. */
