@@ -20,7 +20,7 @@ interface ProgramResult {
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const folders = ['core', 'transport-tcp', 'metadata', 'cli'];
+const folders = ['core', 'transport-tcp', 'transport-shm', 'metadata', 'cli'];
 
 const work = mkdtempSync(join(tmpdir(), 'transfer-engine-pack-'));
 const project = mkdtempSync(join(tmpdir(), 'transfer-engine-consumer-'));
