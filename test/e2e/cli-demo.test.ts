@@ -28,12 +28,18 @@ describe('te demo', () => {
       'ready',
       'transfer',
       'transfer',
+      'transfer',
+      'transfer',
       'exit',
     ]);
     expect(run.events[0]).toMatchObject({ bytes: 1_234_567, blocks: 76, layers: 16 });
-    for (const [index, op] of ['write', 'read'].entries()) {
+    const transfers = ['shm', 'tcp'].flatMap((transport) => [
+      { transport, op: 'write' },
+      { transport, op: 'read' },
+    ]);
+    for (const [index, { transport, op }] of transfers.entries()) {
       expect(run.events[2 + index]).toMatchObject({
-        transport: 'tcp',
+        transport,
         op,
         ok: true,
         bytes: 1_234_567,
@@ -50,6 +56,7 @@ describe('te demo', () => {
     const run = await runTe(['demo', `--file=${path}`, '--size=100K']);
     expect(run.code).toBe(0);
     expect(run.stdout).toMatch(/transport +direction +bytes +batches +GB\/s +p50 +p99 +verified/);
+    expect(run.stdout.match(/^shm .* yes$/gm)).toHaveLength(2);
     expect(run.stdout.match(/^tcp .* yes$/gm)).toHaveLength(2);
     expect(run.stdout).toContain('verified: SHA-256');
     expect(run.stdout).not.toContain('\r');

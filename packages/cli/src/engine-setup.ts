@@ -6,6 +6,7 @@ import {
   type TransportFactory,
 } from '@transfer-engine/core';
 import { openStore } from '@transfer-engine/metadata';
+import { shm } from '@transfer-engine/transport-shm';
 import { tcp } from '@transfer-engine/transport-tcp';
 import type { CommandContext } from './command.ts';
 import { setUp, usageFailure } from './failures.ts';
@@ -15,7 +16,7 @@ export const P2P = 'P2PHANDSHAKE';
 const LOOPBACK = '127.0.0.1';
 
 /** Transports that the CLI can make, by the name they have in documents. */
-export const TRANSPORTS = ['tcp'] as const;
+export const TRANSPORTS = ['shm', 'tcp'] as const;
 export type TransportName = (typeof TRANSPORTS)[number];
 
 export interface TransportSettings {
@@ -25,6 +26,8 @@ export interface TransportSettings {
 
 export function makeTransport(name: TransportName, settings: TransportSettings): TransportFactory {
   switch (name) {
+    case 'shm':
+      return shm();
     case 'tcp':
       return tcp(settings.lanes === undefined ? {} : { lanesPerPeer: settings.lanes });
   }

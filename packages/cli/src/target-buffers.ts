@@ -10,14 +10,20 @@ export class TargetBuffers {
     this.#engine = engine;
   }
 
-  /** Registers one buffer and returns its index. */
-  async add(memory: Buffer): Promise<number> {
-    return this.#regions.push(await this.#engine.registerMemory(memory)) - 1;
-  }
-
-  async addAll(memories: readonly Buffer[]): Promise<void> {
-    if (memories.length > 0)
-      this.#regions.push(...(await this.#engine.registerMemoryBatch(memories)));
+  /**
+   * Makes and registers one buffer, in the memory that the first transport likes best, and fills it.
+   *
+   * @returns its index
+   */
+  async add(
+    size: number,
+    fill: (memory: Buffer) => Promise<void>,
+    publish = true,
+  ): Promise<number> {
+    const region = await this.#engine.allocateMemory(size, { publish });
+    const index = this.#regions.push(region) - 1;
+    await fill(region.bytes);
+    return index;
   }
 
   async remove(index: number): Promise<void> {

@@ -87,9 +87,9 @@ export class TargetSession {
       case 'check':
         return await this.#check(command);
       case 'addbuf': {
-        const memory = Buffer.allocUnsafeSlow(command.bytes);
-        await this.#buffers.fill(memory, this.#seed);
-        const index = await this.#buffers.add(memory);
+        const index = await this.#buffers.add(command.bytes, (memory) =>
+          this.#buffers.fill(memory, this.#seed),
+        );
         const { address, length } = this.#buffers.at(index);
         return { index, addr: address.toString(), length };
       }

@@ -7,10 +7,11 @@ import {
 } from 'node:os';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { cleanStaleObjects, mappings } from '@transfer-engine/transport-shm';
 import { defineCommand, type CommandContext } from '../command.ts';
 import { openMetadata, P2P } from '../engine-setup.ts';
 import { ExitCode, reportOf } from '../failures.ts';
-import { text } from '../options.ts';
+import { flag, text } from '../options.ts';
 import { formatBytes } from '../units.ts';
 import { packageVersion } from '../version.ts';
 
@@ -31,16 +32,19 @@ export const doctor = defineCommand({
   name: 'doctor',
   summary: 'Looks at what transfers need: versions, addresses, ports, metadata, limits',
   options: {
+    clean: flag('removes objects in /dev/shm that engines left which were killed'),
     metadata: text('URI', { help: 'also checks that this store answers', fallback: P2P }),
     host: text('ADDRESS', { help: 'also checks that ports of this address can be listened on' }),
   },
-  async run({ metadata, host }, context) {
+  async run({ metadata, host, clean }, context) {
     const checks = [
       checkNode(),
       ...(await Promise.all(
         ['127.0.0.1', '::1', '0.0.0.0', ...(host ? [host] : [])].map(checkPort),
       )),
       await checkOpenFiles(),
+      checkMappings(),
+      checkStaleObjects(clean),
     ];
     const reachable = await checkMetadata(metadata, context);
     checks.push(reachable);
@@ -110,6 +114,29 @@ async function checkOpenFiles(): Promise<Check> {
   const few = found !== 'unlimited' && Number(found) < OPEN_FILES_WANTED;
   const advice = few ? `; raise it above ${OPEN_FILES_WANTED} for many peers (ulimit -n)` : '';
   return { name, level: few ? 'warning' : 'ok', detail: `limit ${found}${advice}` };
+}
+
+function checkMappings(): Check {
+  const { available, reason } = mappings();
+  return {
+    name: 'shared memory',
+    level: available ? 'ok' : 'warning',
+    detail: available ? 'objects can be mapped' : `by file I/O only: ${reason}`,
+  };
+}
+
+/** Objects of engines whose processes have ended without removing them. */
+function checkStaleObjects(clean: boolean): Check {
+  const name = 'objects left in /dev/shm';
+  try {
+    const stale = cleanStaleObjects({ dryRun: !clean });
+    if (stale.length === 0) return { name, level: 'ok', detail: 'none' };
+    const paths = stale.map(({ path, pid }) => `${path} (process ${pid})`).join(', ');
+    if (clean) return { name, level: 'ok', detail: `removed ${paths}` };
+    return { name, level: 'warning', detail: `${paths}; te doctor --clean removes them` };
+  } catch (thrown) {
+    return { name, level: 'warning', detail: reportOf(thrown).message };
+  }
 }
 
 async function checkMetadata(uri: string, context: CommandContext): Promise<Check> {

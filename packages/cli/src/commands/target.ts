@@ -25,7 +25,7 @@ const OPTIONS = {
     help: 'byte i of a buffer is (i*131+SEED)&255',
   }),
   file: text('PATH', { help: "fill the buffers with the file's bytes instead" }),
-  batchRegister: flag('register all buffers in one call'),
+  batchRegister: flag('publish all buffers at once'),
 } as const;
 type Values = OptionValues<typeof OPTIONS>;
 
@@ -73,13 +73,11 @@ async function registerBuffers(
   size: number,
 ): Promise<TargetBuffers> {
   const buffers = new TargetBuffers(engine);
-  const memories = Array.from({ length: values.buffers }, () => Buffer.allocUnsafeSlow(size));
   const { file } = values;
-  for (const memory of memories) {
-    if (file === undefined) await buffers.fill(memory, values.seed);
-    else await readFileInto(file, [memory]);
+  const fill = (memory: Buffer) =>
+    file === undefined ? buffers.fill(memory, values.seed) : readFileInto(file, [memory]);
+  for (let index = 1; index <= values.buffers; index += 1) {
+    await buffers.add(size, fill, !values.batchRegister || index === values.buffers);
   }
-  if (values.batchRegister) await buffers.addAll(memories);
-  else for (const memory of memories) await buffers.add(memory);
   return buffers;
 }

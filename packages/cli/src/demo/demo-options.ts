@@ -1,4 +1,5 @@
 import { constants } from 'node:buffer';
+import { mappings } from '@transfer-engine/transport-shm';
 import { TRANSPORTS } from '../engine-setup.ts';
 import { bytes, integer, list, text } from '../options.ts';
 
@@ -18,5 +19,9 @@ export const DEMO_OPTIONS = {
   batch: integer({ min: 1, max: 65_536, fallback: 32, help: 'blocks of a batch' }),
   depth: integer({ min: 1, max: 256, fallback: 4, help: 'batches in flight' }),
   seed: integer({ min: 0, max: 0x7fffffff, fallback: 1, help: 'seed of the block tables' }),
-  transports: list(TRANSPORTS, { help: 'each is measured', fallback: ['tcp'] }),
+  transports: list(TRANSPORTS, {
+    help: 'each is measured',
+    // The demo looks at its memory, which takes a mapping.
+    fallback: mappings().available ? ['shm', 'tcp'] : ['tcp'],
+  }),
 } as const;

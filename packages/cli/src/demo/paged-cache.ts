@@ -19,10 +19,14 @@ export class PagedCache {
   }
 
   static async register(engine: Engine, plan: BlockPlan, role: Role): Promise<PagedCache> {
-    const memories = Array.from({ length: plan.layers }, () =>
-      Buffer.alloc(plan.layerBytes, SPARE),
-    );
-    return new PagedCache(plan, role, await engine.registerMemoryBatch(memories));
+    const regions: MemoryRegion[] = [];
+    while (regions.length < plan.layers) {
+      const publish = regions.length === plan.layers - 1;
+      const region = await engine.allocateMemory(plan.layerBytes, { publish });
+      region.bytes.fill(SPARE);
+      regions.push(region);
+    }
+    return new PagedCache(plan, role, regions);
   }
 
   /** Puts the start of a file into the blocks. */

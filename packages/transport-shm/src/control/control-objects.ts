@@ -95,10 +95,10 @@ export function cleanStaleObjects(
   const stale: StaleObject[] = [];
   if (own === undefined) return stale;
   for (const name of controlNames(directory)) {
+    const owner = snapshot(directory, name, HEADER_BYTES)?.header.owner;
+    if (owner === undefined || owner.namespace !== own.namespace || isAlive(owner)) continue;
     const found = snapshot(directory, name, CONTROL_BYTES);
     if (found === undefined) continue;
-    const { owner } = found.header;
-    if (owner.namespace !== own.namespace || isAlive(owner)) continue;
     for (const path of [...objectsOf(directory, found), join(directory, name)]) {
       stale.push({ path, pid: owner.pid });
       if (!dryRun) removeObject(path);

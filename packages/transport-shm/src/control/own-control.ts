@@ -27,7 +27,7 @@ import {
   encodeRow,
   type ControlRow,
 } from './control-layout.ts';
-import { openPages, type ControlPages } from './control-pages.ts';
+import { ControlPages } from './control-pages.ts';
 
 /** The control object of this engine. Only this class writes to it. */
 export class OwnControl {
@@ -63,7 +63,7 @@ export class OwnControl {
       ...{ directory, native, size: CONTROL_BYTES },
       makeName: () => newControlName(identity.pid),
     });
-    const pages = openPages(native, object.fd, true);
+    const pages = new ControlPages(native, object.fd, true);
     const token = randomBytes(TOKEN_BYTES);
     // Neither 0 nor ANY_TAG.
     const tag = randomInt(1, ANY_TAG);

@@ -16,7 +16,7 @@ import {
   decodeRow,
   type ControlRow,
 } from './control-layout.ts';
-import { openPages, type ControlPages } from './control-pages.ts';
+import { ControlPages } from './control-pages.ts';
 import { PeerTable } from './peer-table.ts';
 
 /** How often the whole identity of the peer's process is compared, in milliseconds. */
@@ -76,7 +76,7 @@ export class PeerControl {
       closeSync(object.fd);
       throw refuse(`has ${object.size} bytes instead of ${CONTROL_BYTES}`);
     }
-    const pages = openPages(native, object.fd, false);
+    const pages = new ControlPages(native, object.fd, false);
     const header = decodeHeader(pages.read(0, HEADER_BYTES));
     const flaw =
       header === undefined
