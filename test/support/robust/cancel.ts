@@ -1,7 +1,7 @@
 import { marksOf } from './oracle.ts';
 import { startInitiator, startTarget } from './parties.ts';
 import type { Action } from './programs.ts';
-import type { Scenario } from './rounds.ts';
+import { SAMPLED, type Scenario } from './rounds.ts';
 import { Stage } from './stage.ts';
 import { large, small, Trial } from './trial.ts';
 
@@ -36,6 +36,7 @@ export const cancel: Scenario = {
           ],
           marksOf(index),
           chance,
+          { exact: kind === 'own' },
         );
         await trial.prepare();
         const afterBytes = chance.int(0, Math.floor(trial.mainBytes / 3));
@@ -45,9 +46,9 @@ export const cancel: Scenario = {
         if (way === 'close') stage.forget('a');
         trial.expectCodes(0, /^ERR_TE_(CANCELED|CLOSED)$/);
         for (const batch of [1, 2, 3]) trial.expectCompleted(batch);
-        const findings = await stage.conclude(trial, targets, kind === 'v1');
+        const findings = await stage.conclude(trial, targets, { settleFirst: kind === 'v1' });
         findings.push(...(await stage.serves(targets[0], trial.marks)));
-        await stage.sample(targets);
+        if (index % SAMPLED === 0) await stage.sample(targets);
         const settledMs = batches[0]?.afterActionMs ?? 0;
         return {
           findings,

@@ -1,6 +1,6 @@
 import { marksOf } from './oracle.ts';
 import { startInitiator, startTarget } from './parties.ts';
-import type { Scenario } from './rounds.ts';
+import { SAMPLED, type Scenario } from './rounds.ts';
 import { Stage } from './stage.ts';
 import { large, small, Trial } from './trial.ts';
 
@@ -30,6 +30,7 @@ export const deadline: Scenario = {
           ],
           marksOf(index),
           chance,
+          { exact: kind === 'own' },
         );
         await trial.prepare();
         const { batches } = await trial.run(NEIGHBOUR_MS);
@@ -37,9 +38,9 @@ export const deadline: Scenario = {
         for (const batch of [1, 2]) trial.expectCompleted(batch);
         const hit = (batches[0]?.failed ?? 0) > 0;
         guessMs = hit ? Math.min(guessMs * 1.5, 100) : Math.max(guessMs / 2, 1);
-        const findings = await stage.conclude(trial, [target], kind === 'v1');
+        const findings = await stage.conclude(trial, [target], { settleFirst: kind === 'v1' });
         findings.push(...(await stage.serves(target, trial.marks)));
-        await stage.sample([target]);
+        if (index % SAMPLED === 0) await stage.sample([target]);
         const lateMs = (batches[0]?.elapsedMs ?? 0) - timeoutMs;
         const measured = { 'settled after the deadline, ms': hit ? lateMs : 0 };
         return { findings, measured: { ...measured, unknownBytes: trial.unknownBytes }, hit };

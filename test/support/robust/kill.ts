@@ -1,6 +1,6 @@
 import { marksOf } from './oracle.ts';
 import { SpareTarget, startInitiator, startTarget } from './parties.ts';
-import type { Scenario } from './rounds.ts';
+import { SAMPLED, type Scenario } from './rounds.ts';
 import { Stage } from './stage.ts';
 import { large, small, Trial } from './trial.ts';
 
@@ -41,7 +41,7 @@ export const killTarget: Scenario = {
         for (const batch of [0, 1]) trial.expectCodes(batch, GONE);
         trial.expectCompleted(2);
         findings.push(...(await stage.conclude(trial, [other])));
-        await stage.sample([other]);
+        if (index % SAMPLED === 0) await stage.sample([other]);
         const settledMs = batches[0]?.afterActionMs ?? 0;
         const measured = { 'settled after the end, ms': settledMs };
         return { findings, measured, hit: (batches[0]?.failed ?? 0) > 0 };
@@ -88,7 +88,7 @@ export const killInitiator: Scenario = {
         const { partial } = await trial.judgeOrphan(target);
         const next = new Stage(await spare);
         findings.push(...trial.findings, ...(await next.serves(target, trial.marks)));
-        await target.sample();
+        if (index % SAMPLED === 0) await target.sample();
         return { findings, measured: { 'target quiet after, ms': quietMs }, hit: partial };
       },
       finish: async () => {

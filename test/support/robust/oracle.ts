@@ -60,10 +60,13 @@ export interface JudgedRow {
   readonly result: RowResult;
   /** What was found in the destination, from its start. */
   readonly runs: readonly Run[];
+  /** What is quiescent has changed where it is said to be applied, and nowhere else. */
+  readonly exact?: boolean;
 }
 
 /** Holds what is claimed of one request against what is in its destination. */
-export function judgeRow({ name, row, result, runs }: JudgedRow, marks: Marks): string[] {
+export function judgeRow(judged: JudgedRow, marks: Marks): string[] {
+  const { name, row, result, runs, exact = false } = judged;
   const findings: string[] = [];
   const claim = describeClaim(result);
   const say = (what: string) =>
@@ -96,6 +99,13 @@ export function judgeRow({ name, row, result, runs }: JudgedRow, marks: Marks): 
     if (appliedRanges.length > 0) say('untouched, and applied');
   }
   if ((destination.state === 'unknown') !== unknownRanges.length > 0) say('ranges that are not');
+  if (exact && destination.state === 'quiescent') {
+    let end = 0;
+    for (const [offset, length] of [...appliedRanges, [row.length, 0]] as const) {
+      expectOnly([marks.old], end, offset, 'more is applied than is said');
+      end = offset + length;
+    }
+  }
   const arrived = runs.filter(([, , mark]) => mark === marks.new);
   const present = arrived.reduce((sum, [, length]) => sum + length, 0);
   if (bytes > present) say(`${bytes} bytes are said to be moved, ${present} are there`);

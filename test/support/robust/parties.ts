@@ -38,7 +38,9 @@ export class Party {
 
   async settleDown(place: Place): Promise<void> {
     this.place = place;
-    this.#baseline = (await this.state()).resources;
+    // A socket that somebody has open at this moment does not belong to it.
+    const { resources } = await this.state();
+    this.#baseline = resources.filter((name) => name !== 'TCPSocketWrap');
   }
 
   fill(parts: Parameters<MemoryMethods['fill']>[0]['parts']): Promise<void> {
@@ -112,7 +114,7 @@ export class Initiator extends Party {
   readonly host: ProgramProcess<HostMethods>;
 
   constructor(host: ProgramProcess<HostMethods>) {
-    super(host as unknown as ProgramProcess<MemoryMethods>, INITIATOR_BYTES);
+    super(host, INITIATOR_BYTES);
     this.host = host;
   }
 }
@@ -185,7 +187,7 @@ export class SpareTarget {
             address,
             port,
           });
-    const party = new Party(this.#process as unknown as ProgramProcess<MemoryMethods>, length);
+    const party = new Party(this.#process, length);
     await party.settleDown(place);
     return party;
   }

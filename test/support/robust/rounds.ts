@@ -23,6 +23,10 @@ export interface Scenario {
 }
 
 const ROUNDS = 20;
+/** Rounds with each of the other kinds of targets, when nobody says how many. */
+const FOREIGN_ROUNDS = 6;
+/** Memory is looked at after every so many rounds. */
+export const SAMPLED = 4;
 /** Of the rounds, this part has to catch the transfer in its middle. */
 const HITS_MIN = 0.3;
 
@@ -33,13 +37,17 @@ const number = (name: string, fallback: number) => {
   return Number(value);
 };
 
-export const rounds = (): number => number('TRANSFER_ENGINE_ROUNDS', ROUNDS);
+/** How many rounds to play: what the environment says, or a few. */
+export const rounds = (kind: Kind): number =>
+  number('TRANSFER_ENGINE_ROUNDS', kind === 'own' ? ROUNDS : FOREIGN_ROUNDS);
+/** Bound of a whole test: a round takes well under a second, and a few when it waits for leaks. */
+export const testMs = (): number => 60_000 + rounds('own') * 5_000;
 const firstSeed = () => number('TRANSFER_ENGINE_SEED', Math.floor(Math.random() * 1e9));
 
 /** Plays all rounds of a scenario; fails with every finding, and the seed of its round. */
 export async function playRounds(scenario: Scenario, kind: Kind): Promise<void> {
   const seed = firstSeed();
-  const count = rounds();
+  const count = rounds(kind);
   const what = `${scenario.name} (${kind})`;
   const findings: string[] = [];
   const measured = new Map<string, number[]>();

@@ -6,6 +6,15 @@ const OPEN_MS = 10_000;
 /** A call that has no bound of its own to wait for: longer than any bound it may meet. */
 const CALL_MS = 30_000;
 
+export interface ConcludeOptions {
+  /** Look at targets only when all connections have ended, for a wire that cannot say more. */
+  readonly settleFirst?: boolean;
+  /** Targets have been looked at already. */
+  readonly judged?: boolean;
+  /** Compare local memory; false where nothing can be known of it. */
+  readonly judgeReads?: boolean;
+}
+
 /** An initiator and the segments that it has open. */
 export class Stage {
   readonly initiator: Initiator;
@@ -39,16 +48,18 @@ export class Stage {
   /**
    * After a round with targets that are alive: holds every claim against every byte, at once and
    * again when all connections have ended; then looks for leaks.
-   *
-   * @param settleFirst look only when all connections have ended, for a wire that cannot say more
    */
-  async conclude(trial: Trial, targets: readonly Party[], settleFirst = false): Promise<string[]> {
+  async conclude(
+    trial: Trial,
+    targets: readonly Party[],
+    { settleFirst = false, judged = false, judgeReads = true }: ConcludeOptions = {},
+  ): Promise<string[]> {
     const judge = () => Promise.all(targets.map((target) => trial.judgeTarget(target)));
-    trial.judgeReads();
-    if (!settleFirst) await judge();
+    if (judgeReads) trial.judgeReads();
+    if (!judged && !settleFirst) await judge();
     await this.closeAll();
     const leaks = await this.leaks(targets);
-    if (settleFirst) await judge();
+    if (!judged && settleFirst) await judge();
     await Promise.all(targets.map((target) => trial.judgeAftermath(target)));
     await trial.judgeLocalMemory();
     return [...trial.findings, ...leaks];

@@ -42,8 +42,23 @@ export class Trial {
   readonly #gaps: readonly [from: number, to: number][];
   #results: readonly BatchResult[] = [];
 
-  constructor(initiator: Initiator, specs: readonly BatchSpec[], marks: Marks, chance: Chance) {
+  readonly #trustSent: boolean;
+  readonly #exact: boolean;
+
+  /**
+   * @param options.trustSent what was `sent` to a v1 peer arrives; false where it may be lost
+   * @param options.exact targets are alive and tell exactly what they have applied
+   */
+  constructor(
+    initiator: Initiator,
+    specs: readonly BatchSpec[],
+    marks: Marks,
+    chance: Chance,
+    { trustSent = true, exact = false } = {},
+  ) {
     this.marks = marks;
+    this.#trustSent = trustSent;
+    this.#exact = exact;
     this.#initiator = initiator;
     const ends = new Map<Party, number>();
     const drafts = specs.flatMap((spec, batch) =>
@@ -91,10 +106,20 @@ export class Trial {
       spec.target === target
         ? plan.rows.map((row, index) => ({
             row,
-            result: this.#results[batch]?.rows[index] as RowResult,
+            result: this.#claimOf(batch, index, row),
           }))
         : [],
     );
+  }
+
+  #claimOf(batch: number, index: number, row: PlanRow): RowResult {
+    const { rows, durability } = this.result(batch);
+    const result = rows[index] as RowResult;
+    const isSent = durability === 'sent' && row.opcode === 'write';
+    if (this.#trustSent || !isSent || result.state !== TaskState.completed) return result;
+    const unknownRanges: [number, number][] = [[0, row.length]];
+    const destination = { state: 'unknown', appliedRanges: [], unknownRanges } as const;
+    return { ...result, state: TaskState.failed, bytes: 0, destination };
   }
 
   /**
@@ -146,7 +171,7 @@ export class Trial {
 
   /** The requests of a batch ended with one of these codes, or well. */
   expectCodes(batch: number, codes: RegExp, who: 'any' | 'someFailed' | 'allFailed' = 'any'): void {
-    const result = this.#results[batch] as BatchResult;
+    const result = this.result(batch);
     for (const { error, state } of result.rows) {
       if (state === TaskState.completed || codes.test(error?.code ?? '')) continue;
       this.findings.push(`${result.name}: ended with ${error?.code}: ${error?.message}`);
@@ -159,7 +184,7 @@ export class Trial {
   }
 
   expectCompleted(batch: number): void {
-    const result = this.#results[batch] as BatchResult;
+    const result = this.result(batch);
     for (const { error, state } of result.rows) {
       if (state !== TaskState.completed) {
         const what = `state ${state}, ${error?.code}: ${error?.message}`;
@@ -262,6 +287,11 @@ export class Trial {
     this.findings.push(...judgeAftermath(this.#rowsOf(target), runs, this.marks));
   }
 
+  /** The last result of a batch. */
+  result(batch: number): BatchResult {
+    return this.#results[batch] as BatchResult;
+  }
+
   /** Requests that may still change, as far as is known. */
   get unknownBytes(): number {
     return this.#results
@@ -271,7 +301,9 @@ export class Trial {
   }
 
   #judge(batch: string, row: PlanRow, result: RowResult, runs: RowResult['runs']): void {
-    this.findings.push(...judgeRow({ name: batch, row, result, runs }, this.marks));
+    this.findings.push(
+      ...judgeRow({ name: batch, row, result, runs, exact: this.#exact }, this.marks),
+    );
   }
 }
 
