@@ -91,6 +91,12 @@ export interface MemoryRegion {
    */
   readonly bytes: Buffer;
   readonly hasView: boolean;
+  /**
+   * A window on the memory itself. Memory that is longer than one Buffer can be is seen through
+   * several of these.
+   * @throws EngineError `ERR_TE_NOT_IMPLEMENTED` when it is not in the memory of this process
+   */
+  view(offset: number, length: number): Buffer;
   /** Copies bytes of the region, from `offset` on, into `target`. */
   read(offset: number, target: Uint8Array): Promise<void>;
   /** Copies `source` into the region at `offset`. */

@@ -222,6 +222,17 @@ describe('registration', () => {
     expect(region).toMatchObject({ length: 4096, location: 'cpu:0', hasView: true });
     await region.write(10, Buffer.from('abc'));
     expect(region.bytes.toString('latin1', 9, 14)).toBe('\0abc\0');
+    expect(region.view(9, 5).toString('latin1')).toBe('\0abc\0');
+    expect(region.view(4096, 0)).toHaveLength(0);
+    for (const [offset, length] of [
+      [-1, 1],
+      [0, 4097],
+      [4096, 1],
+      [0.5, 1],
+      [0, -1],
+    ] as const) {
+      expect(() => region.view(offset, length)).toThrow(/ERR_TE_INVALID_ARGUMENT/);
+    }
     const copy = Buffer.alloc(3);
     await region.read(10, copy);
     expect(copy.toString()).toBe('abc');

@@ -52,7 +52,26 @@ export class EngineMemoryRegion implements MemoryRegion {
 
   get bytes(): Buffer {
     const { store } = this.registered;
-    const view = store instanceof BufferStore ? store.bytes : store.view?.(0, store.length);
+    return store instanceof BufferStore ? store.bytes : this.view(0, store.length);
+  }
+
+  view(offset: number, length: number): Buffer {
+    const { store } = this.registered;
+    const last = store.length - offset;
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset > store.length) {
+      throw invalidArgument('offset', offset, `an integer from 0 to ${store.length}`);
+    }
+    if (!Number.isSafeInteger(length) || length < 0 || length > last) {
+      throw invalidArgument('length', length, `an integer from 0 to ${last}`);
+    }
+    if (length > constants.MAX_LENGTH) {
+      throw invalidArgument(
+        'length',
+        length,
+        `at most ${constants.MAX_LENGTH}, as much as a Buffer holds`,
+      );
+    }
+    const view = store.view?.(offset, length);
     if (view !== undefined) return toBuffer(view);
     throw new EngineError(
       'ERR_TE_NOT_IMPLEMENTED',
