@@ -35,7 +35,7 @@ export const deadline: Scenario = {
         await trial.prepare();
         const { batches } = await trial.run(NEIGHBOUR_MS);
         trial.expectCodes(0, /^ERR_TE_TIMEOUT$/);
-        for (const batch of [1, 2]) trial.expectCompleted(batch);
+        for (const batch of [1, 2]) trial.expectCompleted(batch, true);
         const hit = (batches[0]?.failed ?? 0) > 0;
         guessMs = hit ? Math.min(guessMs * 1.5, 100) : Math.max(guessMs / 2, 1);
         const findings = await stage.conclude(trial, [target], { settleFirst: kind === 'v1' });
@@ -43,7 +43,12 @@ export const deadline: Scenario = {
         if (index % SAMPLED === 0) await stage.sample([target]);
         const lateMs = (batches[0]?.elapsedMs ?? 0) - timeoutMs;
         const measured = { 'settled after the deadline, ms': hit ? lateMs : 0 };
-        return { findings, measured: { ...measured, unknownBytes: trial.unknownBytes }, hit };
+        return {
+          findings,
+          measured: { ...measured, unknownBytes: trial.unknownBytes },
+          hit,
+          unproved: trial.unproved,
+        };
       },
       finish: async () => stage.growth([target]),
     };
