@@ -38,9 +38,9 @@ export class Party {
 
   async settleDown(place: Place): Promise<void> {
     this.place = place;
-    // A socket that somebody has open at this moment does not belong to it.
+    // A socket that somebody has open or shuts down at this moment does not belong to it.
     const { resources } = await this.state();
-    this.#baseline = resources.filter((name) => name !== 'TCPSocketWrap');
+    this.#baseline = resources.filter((name) => LASTING.has(name));
   }
 
   fill(parts: Parameters<MemoryMethods['fill']>[0]['parts']): Promise<void> {
@@ -87,6 +87,9 @@ export class Party {
     });
   }
 }
+
+/** What a program keeps for good: its channel to us and its ports. */
+const LASTING: ReadonlySet<string> = new Set(['PipeWrap', 'TCPServerWrap']);
 
 const GROWTH_MAX: Record<keyof ProcessMemory, number> = {
   rss: 96 * MIB,
