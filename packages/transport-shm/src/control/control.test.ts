@@ -271,3 +271,26 @@ describe('what a dead engine has left', () => {
     expect(cleanStaleObjects({ directory })).toEqual([]);
   });
 });
+
+it('a process that has ended is noticed a millisecond later', async () => {
+  const child = fork('-e', [], {
+    execArgv: ['-e', 'process.stdin.resume(); setInterval(() => {}, 1000)'],
+    stdio: 'ignore',
+  });
+  const started = `/proc/${child.pid as number}/stat`;
+  const text = readFileSync(started, 'latin1');
+  const startTime = Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[19]);
+  const control = await create();
+  forge(control, (bytes) => {
+    bytes.writeUInt32LE(child.pid as number, PID_AT);
+    bytes.writeDoubleLE(startTime, START_TIME_AT);
+  });
+  const peer = peerOf(control);
+  expect(peer.trouble(1000)).toBeUndefined();
+  expect(peer.trouble(1002)).toBeUndefined();
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  expect(peer.trouble(1003)?.message).toContain(`process ${child.pid as number}`);
+  expect(peer.trouble(1200)?.code).toBe('ERR_TE_PEER_LOST');
+  peer.close();
+});

@@ -28,8 +28,6 @@ class KoffiMemory implements NativeMemory {
   readonly #madvise: Func;
   readonly #fallocate: Func;
   readonly #lseek: Func;
-  readonly #readv: Func;
-  readonly #writev: Func;
 
   constructor(koffi: typeof Koffi) {
     this.#koffi = koffi;
@@ -41,10 +39,6 @@ class KoffiMemory implements NativeMemory {
     this.#madvise = call('madvise', 'int', ['uintptr_t', 'size_t', 'int']);
     this.#fallocate = call('posix_fallocate', 'int', ['int', 'int64', 'int64']);
     this.#lseek = call('lseek', 'int64', ['int', 'int64', 'int']);
-    // Both take an array of struct iovec { void *base; size_t length; } for each side.
-    const vector = ['int', 'uint64_t *', 'ulong', 'uint64_t *', 'ulong', 'ulong'];
-    this.#readv = call('process_vm_readv', 'intptr_t', vector);
-    this.#writev = call('process_vm_writev', 'intptr_t', vector);
   }
 
   map(fd: number, length: number, { writable, populate }: MapOptions): number {
@@ -67,10 +61,6 @@ class KoffiMemory implements NativeMemory {
 
   view(address: number, length: number): ArrayBuffer {
     return this.#koffi.view(BigInt(address), length);
-  }
-
-  addressOf(bytes: Uint8Array): number {
-    return Number(this.#koffi.address(bytes));
   }
 
   populate(address: number, length: number, writable: boolean): Promise<void> {
@@ -100,21 +90,6 @@ class KoffiMemory implements NativeMemory {
     const size = this.#lseek(fd, 0, SEEK_END);
     if (size === -1) throw this.#failure('lseek');
     return size;
-  }
-
-  moveBetween(
-    direction: 'read' | 'write',
-    pid: number,
-    remoteAddress: number,
-    local: Uint8Array,
-  ): number {
-    const length = local.byteLength;
-    const near = [this.addressOf(local), length];
-    const far = [remoteAddress, length];
-    const call = direction === 'read' ? this.#readv : this.#writev;
-    const moved = call(pid, near, 1, far, 1, 0);
-    if (moved < 1) throw this.#failure(`process_vm_${direction}v`);
-    return moved;
   }
 
   #failure(syscall: string): NativeCallError {

@@ -16,25 +16,12 @@ export interface NativeMemory {
   unmap(address: number, length: number): void;
   /** The bytes at an address, without a copy. Nothing keeps the mapping alive. */
   view(address: number, length: number): ArrayBuffer;
-  /** First address of memory of this process; it stays valid as long as the memory. */
-  addressOf(bytes: Uint8Array): number;
   /** Makes the pages of a mapping present, outside of the event loop; never fails. */
   populate(address: number, length: number, writable: boolean): Promise<void>;
   /** posix_fallocate(3), outside of the event loop for large files. @throws NativeCallError */
   allocate(fd: number, length: number): Promise<void>;
   /** Bytes of the open file. @throws NativeCallError */
   fileSize(fd: number): number;
-  /**
-   * process_vm_readv(2) or process_vm_writev(2) of one range.
-   * @returns bytes moved, at least 1
-   * @throws NativeCallError
-   */
-  moveBetween(
-    direction: 'read' | 'write',
-    pid: number,
-    remoteAddress: number,
-    local: Uint8Array,
-  ): number;
 }
 
 export interface MapOptions {
