@@ -19,8 +19,6 @@ import {
 import { ControlPages } from './control-pages.ts';
 import { PeerTable } from './peer-table.ts';
 
-/** How long a process that was seen counts as living, in milliseconds: asking costs half a microsecond. */
-const SEEN_MS = 1;
 /** How often the whole identity of the peer's process is compared, in milliseconds. */
 const IDENTITY_MS = 100;
 /** Tries to read the rows while their owner is writing them; each takes microseconds. */
@@ -45,7 +43,6 @@ export class PeerControl {
   #latestVersion = UNSTABLE;
   #latest = new PeerTable([]);
   #table = new PeerTable([]);
-  #seenAtMs = Number.NEGATIVE_INFINITY;
   #comparedAtMs = Number.NEGATIVE_INFINITY;
 
   private constructor(peer: string, pages: ControlPages, { owner, tag }: ControlHeader) {
@@ -101,14 +98,11 @@ export class PeerControl {
   /** Why nothing may be moved any more; undefined while the peer is there. */
   trouble(nowMs: number): EngineError | undefined {
     if (this.#pages.word(STATE_AT) !== EngineState.open) return this.#lost('has closed its engine');
-    if (nowMs - this.#seenAtMs < SEEN_MS) return undefined;
+    // Asked for every time, although it takes half a microsecond: who knows that a process has ended
+    // must not be told afterwards that bytes arrived in it.
     if (nowMs - this.#comparedAtMs < IDENTITY_MS) {
-      if (exists(this.#owner.pid)) {
-        this.#seenAtMs = nowMs;
-        return undefined;
-      }
+      if (exists(this.#owner.pid)) return undefined;
     } else if (isAlive(this.#owner)) {
-      this.#seenAtMs = nowMs;
       this.#comparedAtMs = nowMs;
       return undefined;
     }
