@@ -24,6 +24,8 @@ import { PeerObjects } from './peer-objects.ts';
 const TURN_BYTES = 4 * 1024 * 1024;
 /** Slices served in one turn. */
 const TURN_SLICES = 2048;
+/** How long turns follow each other before the event loop gets its own, in milliseconds. */
+const TURN_MS = 2;
 /** A refusal makes an error with its stack, which takes as long as this many slices. */
 const REJECTION_COST = 64;
 /** Longest slice by file I/O: two jobs at a time. */
@@ -70,6 +72,7 @@ export class ShmRoute implements Route {
   #control: PeerControl | undefined;
   #avoidUntilMs = 0;
   #turnNumber = 0;
+  #yieldedAtMs = Number.NEGATIVE_INFINITY;
   /** A turn is planned, or waits for an asynchronous copy. */
   #busy = false;
   /** The last `post` took less than it was offered. */
@@ -179,10 +182,14 @@ export class ShmRoute implements Route {
   }
 
   #plan(): void {
-    if (this.#turnSlices > 0 && this.#turnBytes > 0) {
+    const nowMs = this.#deps.host.clock.nowMs();
+    // The time counts, too: who awaits one small transfer after the other spends most of it elsewhere.
+    const isTime = nowMs - this.#yieldedAtMs >= TURN_MS;
+    if (this.#turnSlices > 0 && this.#turnBytes > 0 && !isTime) {
       queueMicrotask(this.#turn);
       return;
     }
+    this.#yieldedAtMs = nowMs;
     this.#turnSlices = TURN_SLICES;
     this.#turnBytes = TURN_BYTES;
     setImmediate(this.#turn);
