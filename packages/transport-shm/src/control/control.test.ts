@@ -1,4 +1,4 @@
-import { fork, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -217,7 +217,7 @@ describe('processes', () => {
 describe('what a dead engine has left', () => {
   /** A process that has ended. */
   async function ended(): Promise<number> {
-    const child: ChildProcess = fork('-e', [], { execArgv: ['-e', ''], stdio: 'ignore' });
+    const child = spawn(process.execPath, ['-e', ''], { stdio: 'ignore' });
     await once(child, 'exit');
     return child.pid as number;
   }
@@ -273,10 +273,7 @@ describe('what a dead engine has left', () => {
 });
 
 it('a process that has ended is noticed at once', async () => {
-  const child = fork('-e', [], {
-    execArgv: ['-e', 'process.stdin.resume(); setInterval(() => {}, 1000)'],
-    stdio: 'ignore',
-  });
+  const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' });
   const started = `/proc/${child.pid as number}/stat`;
   const text = readFileSync(started, 'latin1');
   const startTime = Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[19]);
