@@ -37,7 +37,9 @@ describe('help and version', () => {
     expect(code).toBe(0);
     expect(stdout).toContain(`usage: te ${name}`);
     expect(stdout).toContain('--json');
-    expect(stdout.split('\n').every((line) => line.length <= 130)).toBe(true);
+    // A default can be the path of the running Node, which is as long as it is.
+    const lines = stdout.replaceAll(process.execPath, 'node').split('\n');
+    expect(lines.filter((line) => line.length > 130)).toEqual([]);
   });
 
   it('prints the version of the package', async () => {

@@ -1,4 +1,3 @@
-import { constants } from 'node:buffer';
 import { hostname } from 'node:os';
 import { EngineError, type Engine, type Segment, type SegmentBuffer } from '@transfer-engine/core';
 import { measureCeiling } from '../bench/ceiling.ts';
@@ -12,13 +11,14 @@ import { LatencyHistogram } from '../histogram.ts';
 import { bytes, choice, decimal, flag, integer, text, type OptionValues } from '../options.ts';
 import { textTable } from '../text-table.ts';
 import { formatBytes, formatMicroseconds, rounded } from '../units.ts';
+import { MEMORY_BYTES_MAX } from '../memory-limit.ts';
 
 const OPTIONS = {
   ...ENGINE_OPTIONS,
   loopback: flag('start a target process on this machine, and measure against it'),
   target: text('SEGMENT', { help: 'measure against this segment (its largest buffer is used)' }),
   op: choice(['write', 'read', 'mix'], { help: 'mix is half and half', fallback: 'write' }),
-  block: bytes({ min: 1, max: constants.MAX_LENGTH, fallback: 65_536, help: 'bytes of a request' }),
+  block: bytes({ min: 1, max: MEMORY_BYTES_MAX, fallback: 65_536, help: 'bytes of a request' }),
   batch: integer({ min: 1, max: 65_536, fallback: 16, help: 'requests of a batch' }),
   depth: integer({ min: 1, max: 4096, fallback: 4, help: 'batches in flight' }),
   lanes: integer({ min: 1, max: 16, help: 'connections to the target' }),
@@ -70,9 +70,9 @@ function check(values: Values): void {
     );
   }
   const size = footprint(values);
-  if (size > constants.MAX_LENGTH) {
+  if (size > MEMORY_BYTES_MAX) {
     throw usageFailure(
-      `--block times --batch times --depth is ${size} bytes; accepted: up to ${constants.MAX_LENGTH}`,
+      `--block times --batch times --depth is ${size} bytes; accepted: up to ${MEMORY_BYTES_MAX}`,
     );
   }
 }

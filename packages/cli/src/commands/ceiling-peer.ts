@@ -1,10 +1,10 @@
-import { constants } from 'node:buffer';
 import { serveReads, WriteServer } from '../bench/bare-ends.ts';
 import { SocketServer } from '../bench/socket-server.ts';
 import { defineCommand } from '../command.ts';
 import { ExitCode } from '../failures.ts';
 import { bytes } from '../options.ts';
 import { linesOf } from '../stdin-lines.ts';
+import { MEMORY_BYTES_MAX } from '../memory-limit.ts';
 
 /**
  * The other process of the bench's bare comparison. Lines: `write PORT CONNECTIONS` dials
@@ -15,8 +15,8 @@ export const ceilingPeer = defineCommand({
   summary: 'The other side of the bare comparison of bench',
   internal: true,
   options: {
-    block: bytes({ min: 1, max: constants.MAX_LENGTH, fallback: 1, help: 'bytes of a block' }),
-    size: bytes({ min: 1, max: constants.MAX_LENGTH, fallback: 1, help: 'bytes of memory' }),
+    block: bytes({ min: 1, max: MEMORY_BYTES_MAX, fallback: 1, help: 'bytes of a block' }),
+    size: bytes({ min: 1, max: MEMORY_BYTES_MAX, fallback: 1, help: 'bytes of memory' }),
   },
   async run({ block, size }, { output, stdin, shutdown }) {
     const blocks = { memory: Buffer.alloc(size, 1), blockBytes: block };

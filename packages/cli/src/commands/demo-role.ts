@@ -1,5 +1,4 @@
 import type { Engine } from '@transfer-engine/core';
-import { constants } from 'node:buffer';
 import { defineCommand, type CommandContext } from '../command.ts';
 import { BlockPlan, ROLES } from '../demo/block-plan.ts';
 import { moveBlocks } from '../demo/block-mover.ts';
@@ -9,11 +8,12 @@ import { P2P, startEngine } from '../engine-setup.ts';
 import { ExitCode, setUp } from '../failures.ts';
 import { bytes, choice, type OptionValues } from '../options.ts';
 import { linesOf } from '../stdin-lines.ts';
+import { MEMORY_BYTES_MAX } from '../memory-limit.ts';
 
 const OPTIONS = {
   ...DEMO_OPTIONS,
   role: choice(ROLES, { help: 'which side to play', fallback: 'prefill' }),
-  size: bytes({ min: 1, max: constants.MAX_LENGTH, fallback: 1, help: 'bytes of the file' }),
+  size: bytes({ min: 1, max: MEMORY_BYTES_MAX, fallback: 1, help: 'bytes of the file' }),
 } as const;
 type Values = OptionValues<typeof OPTIONS>;
 

@@ -1,4 +1,3 @@
-import { constants } from 'node:buffer';
 import { EngineError } from '@transfer-engine/core';
 import { numberOf, TeProcess, textOf, type ChildEvent } from '../child-process.ts';
 import { defineCommand, type CommandContext } from '../command.ts';
@@ -10,12 +9,13 @@ import { bytes, type OptionValues } from '../options.ts';
 import { ProgressBar } from '../progress-bar.ts';
 import { textTable } from '../text-table.ts';
 import { formatBytes, formatMicroseconds, rounded } from '../units.ts';
+import { MEMORY_BYTES_MAX } from '../memory-limit.ts';
 
 const OPTIONS = {
   ...DEMO_OPTIONS,
   size: bytes({
     min: 1,
-    max: constants.MAX_LENGTH,
+    max: MEMORY_BYTES_MAX,
     help: 'share only the first bytes of the file (default: all)',
   }),
 } as const;

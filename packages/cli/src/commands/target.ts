@@ -1,4 +1,3 @@
-import { constants } from 'node:buffer';
 import type { Engine } from '@transfer-engine/core';
 import { defineCommand, type CommandContext } from '../command.ts';
 import { checkEngineSettings, engineFacts, ENGINE_OPTIONS, startEngine } from '../engine-setup.ts';
@@ -9,12 +8,13 @@ import { linesOf } from '../stdin-lines.ts';
 import { TargetBuffers } from '../target-buffers.ts';
 import { TargetSession } from '../target-session.ts';
 import { formatBytes } from '../units.ts';
+import { MEMORY_BYTES_MAX } from '../memory-limit.ts';
 
 const OPTIONS = {
   ...ENGINE_OPTIONS,
   size: bytes({
     min: 1,
-    max: constants.MAX_LENGTH,
+    max: MEMORY_BYTES_MAX,
     help: 'size of each buffer (default 1048576, or the size of --file)',
   }),
   buffers: integer({ min: 0, max: 100_000, fallback: 1, help: 'number of buffers' }),

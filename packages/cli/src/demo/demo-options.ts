@@ -1,7 +1,7 @@
-import { constants } from 'node:buffer';
 import { mappings } from '@transfer-engine/transport-shm';
 import { TRANSPORTS } from '../engine-setup.ts';
 import { bytes, integer, list, text } from '../options.ts';
+import { MEMORY_BYTES_MAX } from '../memory-limit.ts';
 
 /** Options that the demo and its two processes share; the demo hands them on. */
 export const DEMO_OPTIONS = {
@@ -11,7 +11,7 @@ export const DEMO_OPTIONS = {
   }),
   block: bytes({
     min: 64,
-    max: constants.MAX_LENGTH,
+    max: MEMORY_BYTES_MAX,
     fallback: 256 * 1024,
     help: 'size of a block of the KV cache',
   }),
