@@ -40,8 +40,8 @@ const report = {
   seconds: Number(seconds),
   results,
 };
-mkdirSync(`${root}benchmarks/results`, { recursive: true });
-writeFileSync(`${root}benchmarks/results/latest.json`, `${JSON.stringify(report, null, 2)}\n`);
+mkdirSync(`${root}.cache/bench`, { recursive: true });
+writeFileSync(`${root}.cache/bench/latest.json`, `${JSON.stringify(report, null, 2)}\n`);
 const table = markdownTable(results);
 process.stdout.write(`${report.date}, ${machine}\n\n${table}\n`);
 if (values.readme)
